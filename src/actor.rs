@@ -1,0 +1,227 @@
+//! What every actor is made of: a bounded mailbox, a named thread, and the poison.
+//!
+//! An actor ends in one of two ways. When every sender of its mailbox is gone it has drained
+//! what was left and returns: that is how a graceful stop runs downhill through the rooms. Or
+//! the engine is poisoned: the first storage error or panic anywhere trips the [`Poison`], every
+//! actor that waits wakes up, and nothing more is acknowledged (I4).
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
+
+use crate::error::Error;
+
+/// The engine's one-way switch. Cheap to clone; every clone is the same switch.
+#[derive(Clone)]
+pub struct Poison {
+    shared: Arc<PoisonShared>,
+}
+
+struct PoisonShared {
+    cause: OnceLock<String>,
+    /// Nothing is ever sent: dropping the sender is the signal, and it reaches every receiver.
+    alarm: Mutex<Option<Sender<Infallible>>>,
+    listener: Receiver<Infallible>,
+    tripped: tokio::sync::watch::Sender<bool>,
+}
+
+impl Default for Poison {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Poison {
+    /// Not tripped.
+    pub fn new() -> Self {
+        let (alarm, listener) = bounded(0);
+        let shared = PoisonShared {
+            cause: OnceLock::new(),
+            alarm: Mutex::new(Some(alarm)),
+            listener,
+            tripped: tokio::sync::watch::Sender::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Stops the engine for the cause given. Only the first cause counts.
+    pub fn trip(&self, cause: String) {
+        if self.shared.cause.set(cause).is_ok() {
+            let cause = self.cause().unwrap_or_default();
+            tracing::error!(cause, "the engine stops: nothing more is acknowledged");
+        }
+        drop(self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.tripped.send_replace(true);
+    }
+
+    /// Why the engine stopped; `None` while it runs.
+    pub fn cause(&self) -> Option<String> {
+        self.shared.cause.get().cloned()
+    }
+
+    /// Whether the engine stopped.
+    pub fn is_tripped(&self) -> bool {
+        self.shared.cause.get().is_some()
+    }
+
+    /// The error for whoever gets no answer.
+    pub fn stopped(&self) -> Error {
+        Error::Stopped { cause: self.cause().unwrap_or_else(|| "the engine was stopped".into()) }
+    }
+
+    /// Waits in a task until the engine stops for a cause.
+    pub async fn tripped(&self) -> String {
+        let mut tripped = self.shared.tripped.subscribe();
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = tripped.wait_for(|tripped| *tripped).await;
+        self.cause().unwrap_or_default()
+    }
+
+    /// A receiver that never yields, and disconnects when the engine stops: for `select!`.
+    pub fn listener(&self) -> &Receiver<Infallible> {
+        &self.shared.listener
+    }
+}
+
+/// Why there is nothing more to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every sender is gone and every message was taken.
+    Drained,
+    /// The engine is poisoned.
+    Poisoned,
+}
+
+/// The receiving end of an actor's bounded mailbox.
+pub struct Mailbox<T> {
+    messages: Receiver<T>,
+    poison: Poison,
+}
+
+impl<T> Mailbox<T> {
+    /// A mailbox for `capacity` messages, and its sender: sending waits for room.
+    pub fn new(capacity: usize, poison: &Poison) -> (Sender<T>, Self) {
+        let (sender, messages) = bounded(capacity);
+        (sender, Self { messages, poison: poison.clone() })
+    }
+
+    /// The next message; waits for one.
+    ///
+    /// # Errors
+    /// [`Ended`] when none can come any more.
+    pub fn recv(&self) -> Result<T, Ended> {
+        match self.try_recv() {
+            Ok(Some(message)) => return Ok(message),
+            Ok(None) => {}
+            Err(ended) => return Err(ended),
+        }
+        crossbeam::channel::select! {
+            recv(self.messages) -> message => message.map_err(|_| Ended::Drained),
+            recv(self.poison.listener()) -> _ => Err(Ended::Poisoned),
+        }
+    }
+
+    /// The next message if one is there.
+    ///
+    /// # Errors
+    /// [`Ended`] when none can come any more.
+    pub fn try_recv(&self) -> Result<Option<T>, Ended> {
+        if self.poison.is_tripped() {
+            return Err(Ended::Poisoned);
+        }
+        match self.messages.try_recv() {
+            Ok(message) => Ok(Some(message)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Ended::Drained),
+        }
+    }
+
+    /// Messages waiting.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether none is waiting.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The channel itself, for an actor that waits for several.
+    pub fn receiver(&self) -> &Receiver<T> {
+        &self.messages
+    }
+}
+
+/// Starts an actor on a thread of its own. Its error, or its panic, poisons the engine.
+///
+/// # Errors
+/// [`Error::Storage`] when the operating system gives no thread.
+pub fn spawn(
+    name: String,
+    poison: &Poison,
+    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<JoinHandle<()>, Error> {
+    let poison = poison.clone();
+    let thread_name = name.clone();
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            // The state that a panic may have torn is dropped with the actor: nothing reads it again.
+            match catch_unwind(AssertUnwindSafe(body)) {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => poison.trip(format!("{thread_name}: {cause}")),
+                Err(panic) => {
+                    poison.trip(format!("{thread_name} panicked: {}", message_of(&*panic)));
+                }
+            }
+        })
+        .map_err(|error| Error::Storage(format!("cannot start a thread: {error}")))
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_wakes_every_actor_that_waits() {
+        let poison = Poison::new();
+        let (sender, mailbox) = Mailbox::<u8>::new(1, &poison);
+        let waiting = spawn("waits".into(), &poison, move || {
+            assert_eq!(mailbox.recv(), Err(Ended::Poisoned));
+            Ok(())
+        });
+        let panics = spawn("breaks".into(), &poison, || panic!("on purpose"));
+        panics.expect("spawned").join().expect("caught");
+        waiting.expect("spawned").join().expect("woken");
+        assert_eq!(poison.cause().as_deref(), Some("breaks panicked: on purpose"));
+        drop(sender);
+    }
+
+    #[test]
+    fn a_mailbox_is_drained_before_it_ends() {
+        let (sender, mailbox) = Mailbox::new(2, &Poison::new());
+        sender.send(1).expect("room");
+        drop(sender);
+        assert_eq!(mailbox.recv(), Ok(1));
+        assert_eq!(mailbox.recv(), Err(Ended::Drained));
+    }
+
+    #[test]
+    fn only_the_first_cause_counts() {
+        let poison = Poison::new();
+        poison.trip("first".into());
+        poison.trip("second".into());
+        assert_eq!(poison.cause().as_deref(), Some("first"));
+    }
+}

@@ -1,0 +1,266 @@
+//! The coordinator actor: one thread, one order of all requests.
+//!
+//! It moves messages around the [`txn::Machine`], which decides. Votes go first, as they free
+//! grants; requests gather in the inbox meanwhile, so batches grow with the load and no timer is
+//! needed.
+//!
+//! The commit log hears of a batch before any shard does, and of a decision before any shard
+//! does, so nothing reaches the log that it does not know.
+
+pub mod ids;
+pub mod txn;
+
+use std::sync::Arc;
+
+use crossbeam::channel::{Receiver, Sender, select};
+use tokio::sync::oneshot;
+
+use crate::actor::Poison;
+use crate::clock::{Clock, LogicalClock};
+use crate::message::{AccountBalances, Gate, Submission, ToLog, Totals, Votes};
+use crate::metrics::{Conflict, CoordinatorMetrics};
+use crate::shard::Message as ToShard;
+use crate::types::{AccountId, Amount, CommitSeq, RequestId};
+
+use ids::SeenBefore;
+use txn::{Machine, Sequenced};
+
+/// Everything the coordinator can be asked.
+pub enum Message {
+    /// Sequence these requests.
+    Submit(Submission),
+    /// Read an account's balances, after everything sequenced and decided so far.
+    Read(AccountId, oneshot::Sender<AccountBalances>),
+    /// Say whether a request of that id was sequenced and may not be durable yet.
+    Sequenced(RequestId, oneshot::Sender<bool>),
+    /// Add everything up at one seq.
+    Audit(AuditReply),
+    /// Take nothing more, decide what is in flight, and end.
+    Stop,
+}
+
+/// Where the parts of an audit go.
+pub struct AuditReply {
+    /// Deposits − withdrawals per asset number, and the seq of the snapshot.
+    pub supply: oneshot::Sender<(CommitSeq, Vec<Amount>)>,
+    /// One per shard: its sums, at the same seq.
+    pub totals: Vec<oneshot::Sender<(CommitSeq, Totals)>>,
+}
+
+/// The coordinator and the channels it speaks through.
+pub struct Coordinator<S> {
+    /// What decides.
+    pub machine: Machine<S>,
+    /// Logical time.
+    pub time: LogicalClock,
+    /// The outside world's time.
+    pub clock: Arc<dyn Clock>,
+    /// From the engine's door.
+    pub inbox: Receiver<Message>,
+    /// From the shards.
+    pub votes: Receiver<Votes>,
+    /// To the shards, by number.
+    pub shards: Vec<Sender<ToShard>>,
+    /// To the commit log.
+    pub log: Sender<ToLog>,
+    /// The engine's one-way switch.
+    pub poison: Poison,
+}
+
+/// The coordinator's loop, with what it needs between two rounds.
+struct Loop<S> {
+    this: Coordinator<S>,
+    metrics: CoordinatorMetrics,
+    /// Whether no more requests are taken.
+    stopping: bool,
+}
+
+/// The other end of a channel is gone, or the store failed: the engine stops.
+enum End {
+    Gone,
+    Failed(String),
+}
+
+impl<S: SeenBefore> Coordinator<S> {
+    /// The actor's life: until it is told to stop and has decided everything, or the engine is poisoned.
+    ///
+    /// # Errors
+    /// Why the store cannot say whether an id was seen.
+    pub fn run(self) -> Result<(), String> {
+        let mut this = Loop { this: self, metrics: CoordinatorMetrics::new(), stopping: false };
+        match this.run() {
+            Ok(()) | Err(End::Gone) => Ok(()),
+            Err(End::Failed(cause)) => Err(cause),
+        }
+    }
+}
+
+impl<S: SeenBefore> Loop<S> {
+    fn run(&mut self) -> Result<(), End> {
+        loop {
+            if self.this.poison.is_tripped() {
+                return Err(End::Gone);
+            }
+            // Votes free grants, so they go before new requests.
+            self.take_votes()?;
+            self.take_requests()?;
+            self.sequence()?;
+            if self.stopping && self.this.machine.is_idle() {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Waits for the next message of either kind and takes it.
+    fn wait(&mut self) -> Result<(), End> {
+        if !self.this.votes.is_empty() {
+            return Ok(());
+        }
+        let votes = self.this.votes.clone();
+        let inbox = self.this.inbox.clone();
+        if self.stopping || !self.this.machine.can_sequence() {
+            // Requests stay in the inbox, and grow into larger batches there.
+            select! {
+                recv(votes) -> votes => self.on_votes(votes.map_err(|_| End::Gone)?),
+                recv(self.this.poison.listener()) -> _ => Err(End::Gone),
+            }
+        } else {
+            select! {
+                recv(votes) -> votes => self.on_votes(votes.map_err(|_| End::Gone)?),
+                recv(inbox) -> message => match message {
+                    Ok(message) => self.on_message(message),
+                    Err(_) => self.on_message(Message::Stop),
+                },
+                recv(self.this.poison.listener()) -> _ => Err(End::Gone),
+            }
+        }
+    }
+
+    fn take_votes(&mut self) -> Result<(), End> {
+        let mut some = false;
+        while let Ok(votes) = self.this.votes.try_recv() {
+            some = true;
+            self.tally(votes);
+        }
+        if some { self.send_decision() } else { Ok(()) }
+    }
+
+    fn on_votes(&mut self, votes: Votes) -> Result<(), End> {
+        self.tally(votes);
+        self.take_votes()?;
+        self.send_decision()
+    }
+
+    fn tally(&mut self, votes: Votes) {
+        let tally = self.this.machine.on_votes(votes);
+        self.metrics.votes(tally.yes, tally.no, tally.wait);
+        if let Some((sequenced, requests)) = tally.voted {
+            let voted = self.this.clock.boot_nanos().saturating_sub(sequenced);
+            self.metrics.prepare(voted, requests);
+        }
+        if tally.waiting > 0 {
+            self.metrics.conflict(Conflict::BalanceWait, tally.waiting);
+        }
+    }
+
+    fn send_decision(&mut self) -> Result<(), End> {
+        let this = &mut self.this;
+        let voted_nanos = this.clock.boot_nanos();
+        let time = this.time.advance(voted_nanos, this.clock.wall());
+        for waited in this.machine.take_waited() {
+            let nanos = voted_nanos.saturating_sub(waited.since_nanos);
+            self.metrics.waited(Conflict::BalanceWait, nanos, 1);
+        }
+        let Some(decision) = this.machine.take_decision(time, voted_nanos, this.clock.boot_nanos())
+        else {
+            return Ok(());
+        };
+        this.log.send(ToLog::Decided(decision.clone())).map_err(|_| End::Gone)?;
+        for shard in &this.shards {
+            shard.send(ToShard::Decide(decision.clone())).map_err(|_| End::Gone)?;
+        }
+        let requests = decision.commits.len() + decision.refusals.len();
+        let sent = this.clock.boot_nanos();
+        self.metrics.decide(sent.saturating_sub(voted_nanos), requests as u64);
+        Ok(())
+    }
+
+    /// Takes what is in the inbox, as far as a batch can be made of it.
+    fn take_requests(&mut self) -> Result<(), End> {
+        while !self.stopping && self.this.machine.wants_more() {
+            let Ok(message) = self.this.inbox.try_recv() else {
+                break;
+            };
+            self.on_message(message)?;
+        }
+        self.metrics.mailbox(self.this.inbox.len());
+        Ok(())
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), End> {
+        match message {
+            Message::Submit(submission) => self.on_submission(submission),
+            Message::Read(account, reply) => {
+                let shards = &self.this.shards;
+                let shard = &shards[account.shard(shards.len())];
+                return shard.send(ToShard::Read(account, reply)).map_err(|_| End::Gone);
+            }
+            // Who asked may be gone.
+            Message::Sequenced(id, reply) => drop(reply.send(self.this.machine.remembers(id))),
+            Message::Audit(reply) => return self.on_audit(reply),
+            Message::Stop => self.stopping = true,
+        }
+        Ok(())
+    }
+
+    fn on_submission(&mut self, submission: Submission) {
+        self.this.machine.enqueue(submission);
+    }
+
+    /// All shards get their part between the same two decisions, so all see the same seq.
+    fn on_audit(&mut self, reply: AuditReply) -> Result<(), End> {
+        self.take_votes()?;
+        let this = &self.this;
+        let seq = this.machine.last_seq();
+        let supply = this.machine.supply();
+        for (shard, totals) in this.shards.iter().zip(reply.totals) {
+            shard.send(ToShard::Total(totals)).map_err(|_| End::Gone)?;
+        }
+        let open = Box::new(move || drop(reply.supply.send((seq, supply))));
+        this.log.send(ToLog::Gate(Gate { seq, open })).map_err(|_| End::Gone)
+    }
+
+    /// Asks the shards about as many batches as may be voted on at once.
+    fn sequence(&mut self) -> Result<(), End> {
+        while self.this.machine.has_backlog() && self.this.machine.can_sequence() {
+            let nanos = self.this.clock.boot_nanos();
+            let now = self.this.time.advance(nanos, self.this.clock.wall());
+            let Some(sequenced) = self.this.machine.next_batch(now, nanos).map_err(End::Failed)?
+            else {
+                break;
+            };
+            self.ask(sequenced, nanos)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, sequenced: Sequenced, nanos: u64) -> Result<(), End> {
+        let Sequenced { batch, submissions, shards, duplicates } = sequenced;
+        for new in &submissions {
+            let queued = nanos.saturating_sub(new.accepted_nanos);
+            self.metrics.queue(queued, u64::from(new.txns));
+        }
+        let [one, two, more] = shards;
+        self.metrics.cross_shard(one, two, more);
+        if duplicates > 0 {
+            self.metrics.conflict(Conflict::DuplicateRequest, duplicates);
+        }
+        let log = &self.this.log;
+        log.send(ToLog::Sequenced(batch.clone(), submissions)).map_err(|_| End::Gone)?;
+        for shard in &self.this.shards {
+            shard.send(ToShard::Prepare(batch.clone())).map_err(|_| End::Gone)?;
+        }
+        Ok(())
+    }
+}

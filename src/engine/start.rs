@@ -1,0 +1,251 @@
+//! Start: open, recover, and put the actors to work.
+//!
+//! Everything is recovered before the first thread starts, so no actor ever sees half a state.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::actor::{Mailbox, Poison, spawn};
+use crate::clock::{Clock, LogicalClock, SystemClock};
+use crate::config::Limits;
+use crate::coordinator::Coordinator;
+use crate::coordinator::ids::{Ids, SeenBefore};
+use crate::coordinator::txn::{Machine, Start};
+use crate::directory::Directory;
+use crate::error::Error;
+use crate::message::{ToLog, Votes};
+use crate::metrics::EngineMetrics;
+use crate::shard::balances::{Accounts, Balances};
+use crate::shard::{Message as ToShard, Shard};
+use crate::store::VersionStore;
+use crate::store::commit_log::{self, LogShared};
+use crate::store::durable::{Durable, InFlight, Progress};
+use crate::store::materializer::{self, MaterializerHandle, MaterializerShared};
+use crate::store::reader::Reader;
+use crate::store::recovery::{self, Recovered};
+use crate::store::rocks::{self, RocksLog, RocksStore};
+use crate::store::unfolded::Unfolded;
+use crate::types::RequestId;
+
+use super::{Engine, Inner, Options, Running};
+
+/// Room in the inbox beyond what may be in flight: for the message that stops the engine.
+const INBOX_SPARE: usize = 1;
+
+impl Engine {
+    /// Opens the data directory, recovers, and starts the actors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a limit out of its range; [`Error::Storage`] for a directory that is
+    /// in use, of a newer format, damaged, or not to be read. Nothing is overwritten then.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_with_clock(options, Arc::new(SystemClock))
+    }
+
+    /// The same with a clock of the caller's.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_with_clock(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let Options { data, limits, durability } = options;
+        limits.validate().map_err(Error::Config)?;
+        let opened = rocks::open(&data, durability)?;
+        let directory = Arc::new(Directory::new());
+        let store = opened.store;
+        let recovered =
+            recovery::recover(&*store, &*store, opened.mark, &directory, limits.fold_requests_max)?;
+        let shards = restore_shards(&store, &recovered, &directory, &limits)?;
+        let logical = LogicalClock::start(recovered.time, clock.wall(), clock.boot_nanos());
+        let ids = restore_ids(&store, &logical, &limits)?;
+        let parts = Parts { limits, clock, poison: Poison::new(), directory, store, recovered };
+        parts.start(opened.log, shards, logical, ids)
+    }
+}
+
+/// The balances of each shard, as the journal left them.
+fn restore_shards(
+    store: &RocksStore,
+    recovered: &Recovered,
+    directory: &Directory,
+    limits: &Limits,
+) -> Result<Vec<Balances>, Error> {
+    let count = limits.shards;
+    let mut shards: Vec<Balances> =
+        (0..count).map(|shard| Balances::new(shard, count, recovered.last.seq)).collect();
+    recovery::balances(store, recovered, |key, balance, version| {
+        let chain = Accounts::chain_of(directory, key.asset);
+        let linked = chain.is_some_and(|chain| directory.check_linked(key.account, chain).is_ok());
+        shards[key.account.shard(count)].restore(key, balance, version, linked);
+    })?;
+    Ok(shards)
+}
+
+fn restore_ids(store: &RocksStore, time: &LogicalClock, limits: &Limits) -> Result<Ids, Error> {
+    let mut ids = Ids::new(time.now(), limits.recent_ids_window_ms, limits.recent_ids_max);
+    let since = ids.restore_from_millis();
+    store.ids_since(since, &mut |id| ids.restore(id))?;
+    Ok(ids)
+}
+
+/// What recovery left, and what every actor shares.
+struct Parts {
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    poison: Poison,
+    directory: Arc<Directory>,
+    store: Arc<RocksStore>,
+    recovered: Recovered,
+}
+
+/// The commit log and the materializer behind it, at work.
+struct Logging {
+    to_log: Sender<ToLog>,
+    log: JoinHandle<()>,
+    folding: MaterializerHandle,
+    durable: Arc<Durable>,
+    applied: Arc<Progress>,
+    requests: Arc<InFlight>,
+    reader: Arc<Reader>,
+}
+
+/// The shards, at work.
+struct Sharding {
+    to_shards: Vec<Sender<ToShard>>,
+    votes: Receiver<Votes>,
+    actors: Vec<JoinHandle<()>>,
+}
+
+impl Parts {
+    /// Starts the actors from the log upward, so that each finds its receivers alive.
+    fn start(
+        self,
+        log: RocksLog,
+        balances: Vec<Balances>,
+        time: LogicalClock,
+        ids: Ids,
+    ) -> Result<Engine, Error> {
+        let logging = self.start_logging(log)?;
+        let Sharding { to_shards, votes, actors } = self.start_shards(balances, &logging.to_log)?;
+        let Self { limits, clock, poison, directory, store, recovered } = self;
+        let Logging { to_log, log, folding, durable, applied, requests, reader } = logging;
+
+        let seen = StoreSeen { reader: reader.clone(), durable: durable.clone() };
+        let start = Start { last_seq: recovered.last.seq, supply: recovered.supplies };
+        let in_flight_max = limits.requests_in_flight_max + limits.reads_in_flight_max;
+        let (inbox, from_door) = bounded(in_flight_max + INBOX_SPARE);
+        let coordinator = Coordinator {
+            machine: Machine::new(&limits, directory.clone(), seen, ids, start),
+            time,
+            clock: clock.clone(),
+            inbox: from_door,
+            votes,
+            shards: to_shards,
+            log: to_log,
+            poison: poison.clone(),
+        };
+        let coordinator = spawn("coordinator".into(), &poison, move || coordinator.run())?;
+        let actors = std::iter::once(coordinator).chain(actors).chain([log]).collect();
+
+        let drainer = folding.drainer(applied.clone());
+        let stats = rocks::spawn_stats(&store, &poison)?;
+        let finish = Box::new(move || {
+            folding.join();
+            stats.stop();
+        });
+        let inner = Inner {
+            limits,
+            directory,
+            clock,
+            poison,
+            inbox,
+            requests,
+            reads: Arc::new(InFlight::new()),
+            durable,
+            applied,
+            reader,
+            drainer,
+            metrics: EngineMetrics::new(),
+            stopping: AtomicBool::new(false),
+            running: Mutex::new(Some(Running { actors, finish })),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    fn start_logging(&self, log: RocksLog) -> Result<Logging, Error> {
+        let Self { limits, clock, poison, store, recovered, .. } = self;
+        let durable = Arc::new(Durable::new(recovered.last));
+        let applied = Arc::new(Progress::new(recovered.applied.both()));
+        let unfolded = Arc::new(Unfolded::new());
+        let requests = Arc::new(InFlight::new());
+        let shared = MaterializerShared {
+            store: store.clone(),
+            unfolded: unfolded.clone(),
+            applied: applied.clone(),
+            poison: poison.clone(),
+            clock: clock.clone(),
+        };
+        let mut folding = materializer::start(shared, recovered.applied, limits.fold_requests_max)?;
+        let shared = LogShared {
+            durable: durable.clone(),
+            unfolded: unfolded.clone(),
+            in_flight: requests.clone(),
+            poison: poison.clone(),
+            clock: clock.clone(),
+        };
+        let (to_log, mailbox) = Mailbox::new(limits.log_mailbox_messages_max, poison);
+        let input = folding.take_input();
+        let from = recovered.log_start();
+        let log = commit_log::start(Box::new(log), from, shared, limits, mailbox, input)?;
+        let (journal, versions) = (store.clone(), store.clone());
+        let reader =
+            Arc::new(Reader::new(journal, versions, unfolded, durable.clone(), applied.clone()));
+        Ok(Logging { to_log, log, folding, durable, applied, requests, reader })
+    }
+
+    fn start_shards(
+        &self,
+        balances: Vec<Balances>,
+        to_log: &Sender<ToLog>,
+    ) -> Result<Sharding, Error> {
+        let Self { limits, poison, directory, .. } = self;
+        // A shard answers each message at most once, and the coordinator empties this channel
+        // before it sends: room for all that can be unanswered means that no shard ever waits (I9).
+        let unanswered = limits.shard_mailbox_messages_max + limits.batches_voting_max + 2;
+        let (to_coordinator, votes) = bounded(limits.shards * unanswered);
+        let mut to_shards = Vec::new();
+        let mut actors = Vec::new();
+        for (number, balances) in balances.into_iter().enumerate() {
+            let (to_shard, mailbox) = Mailbox::new(limits.shard_mailbox_messages_max, poison);
+            let shard = Shard {
+                number,
+                balances,
+                accounts: directory.clone(),
+                mailbox,
+                votes: to_coordinator.clone(),
+                log: to_log.clone(),
+            };
+            to_shards.push(to_shard);
+            actors.push(spawn(format!("shard-{number}"), poison, move || shard.run())?);
+        }
+        Ok(Sharding { to_shards, votes, actors })
+    }
+}
+
+/// The store's side of the memory of request ids.
+struct StoreSeen {
+    reader: Arc<Reader>,
+    durable: Arc<Durable>,
+}
+
+impl SeenBefore for StoreSeen {
+    fn seen(&self, id: RequestId) -> Result<bool, String> {
+        self.reader.seen(id).map_err(|error| error.to_string())
+    }
+
+    fn durable_decisions(&self) -> u64 {
+        self.durable.decisions()
+    }
+}

@@ -1,0 +1,3 @@
+//! The `crosslatch` binary.
+
+fn main() {}

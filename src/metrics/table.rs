@@ -1,0 +1,475 @@
+//! Every metric as data: what `/metrics` shows is exactly what stands here.
+//!
+//! The observers take their names and label values from these constants, the descriptions
+//! (`HELP`) come from them, and `crosslatch metrics list` prints them. Labels are bounded sets:
+//! never an account, a request or an order.
+//!
+//! Names carry their unit; counters end in `_total`. A metric that is renamed here breaks
+//! dashboards and alerts, so names are as stable as error codes.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::Reject;
+
+/// One metric: a name with all its series.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Metric {
+    /// The full name, unit included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What one unit of the value is: `seconds`, `bytes`, or what is counted.
+    pub unit: &'static str,
+    /// The labels that every series has, unless the label says otherwise.
+    pub labels: &'static [Label],
+    /// Upper bounds of a histogram's buckets, ascending, without +Inf; empty for other kinds.
+    pub buckets: &'static [f64],
+    /// What it measures, in one sentence.
+    pub help: &'static str,
+}
+
+/// What a metric's value does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// A value as of now.
+    Gauge,
+    /// Observations counted in buckets, and their sum.
+    Histogram,
+}
+
+impl fmt::Display for Kind {
+    /// The word of Prometheus' `TYPE` line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        })
+    }
+}
+
+/// One label of a metric.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Label {
+    /// Its name.
+    pub name: &'static str,
+    /// The values it takes.
+    pub values: Values,
+}
+
+/// The values that a label takes.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Values {
+    /// Exactly these; each has a series from the start.
+    Listed(&'static [&'static str]),
+    /// Known only when the process runs, and few: what they are, in words.
+    Open(&'static str),
+}
+
+impl Metric {
+    /// Writes the `HELP` and `TYPE` lines.
+    pub(super) fn write_header(&self, out: &mut String) {
+        let Self { name, kind, help, .. } = self;
+        out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+}
+
+type Labels = &'static [Label];
+
+const fn counter(
+    name: &'static str,
+    unit: &'static str,
+    labels: Labels,
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Counter, unit, labels, buckets: &[], help }
+}
+
+const fn gauge(
+    name: &'static str,
+    unit: &'static str,
+    labels: Labels,
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit, labels, buckets: &[], help }
+}
+
+const fn histogram(
+    name: &'static str,
+    unit: &'static str,
+    labels: Labels,
+    buckets: &'static [f64],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Histogram, unit, labels, buckets, help }
+}
+
+const fn listed(name: &'static str, values: &'static [&'static str]) -> Label {
+    Label { name, values: Values::Listed(values) }
+}
+
+const fn open(name: &'static str, what: &'static str) -> Label {
+    Label { name, values: Values::Open(what) }
+}
+
+/// Every `Command::kind`.
+pub(super) const KINDS: [&str; 6] = ["swap", "deposit", "withdrawal", "asset", "account", "link"];
+/// Settled, rejected, failed.
+pub(super) const OUTCOMES: [&str; 3] = ["settled", "rejected", "failed"];
+/// Queue, prepare, decide, apply, persist.
+pub(super) const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "persist"];
+/// In the order of the variants of [`super::Conflict`].
+pub(super) const CONFLICTS: [&str; 6] =
+    ["balance_wait", "lock_wait", "lock_timeout", "busy", "read_validation", "duplicate_request"];
+/// Yes, no, wait.
+pub(super) const VOTES: [&str; 3] = ["yes", "no", "wait"];
+/// One shard, two, more.
+pub(super) const SHARD_COUNTS: [&str; 3] = ["1", "2", "more"];
+/// Actors with a mailbox. Only `shard` has a `shard` label.
+pub(super) const ACTORS: [&str; 4] = ["coordinator", "shard", "commit_log", "materializer"];
+/// Every code of a refusal: the durable ones, then those of requests without an answer.
+pub(super) const REASONS: [&str; Reject::CODES.len() + 2] = {
+    let mut reasons = [""; Reject::CODES.len() + 2];
+    let mut index = 0;
+    while index < Reject::CODES.len() {
+        reasons[index] = Reject::CODES[index];
+        index += 1;
+    }
+    reasons[index] = OVERLOADED;
+    reasons[index + 1] = STOPPED;
+    reasons
+};
+/// Reason: too much is in flight, nothing was taken.
+pub(super) const OVERLOADED: &str = "overloaded";
+/// Reason: the engine stopped before it could answer.
+pub(super) const STOPPED: &str = "stopped";
+
+/// 100 µs to 10 s in powers of about 2.
+const SECONDS: &[f64] = &[
+    0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.4,
+    0.8, 1.6, 3.2, 6.4, 10.0,
+];
+/// The same from 12.5 µs on, for what is often over in the time of a hop between threads.
+const FINE_SECONDS: &[f64] = &[
+    0.0000125, 0.000025, 0.00005, 0.0001, 0.0002, 0.0004, 0.0008, 0.0016, 0.0032, 0.0064, 0.0125,
+    0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0,
+];
+/// 1 to 32,768 requests in powers of 2.
+const GROUP_REQUESTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0,
+    16384.0, 32768.0,
+];
+/// 256 bytes to 64 MiB in powers of 4.
+const GROUP_BYTES: &[f64] = &[
+    256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0, 67108864.0,
+];
+/// 1 to 16,777,216 requests in powers of 4.
+const FOLD_REQUESTS: &[f64] = &[
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
+    16777216.0,
+];
+
+const KIND: Label = listed("kind", &KINDS);
+const FAMILY: &[Label] = &[open("column_family", "the name of a RocksDB column family")];
+
+pub(super) const REQUESTS: Metric = counter(
+    "crosslatch_requests_total",
+    "requests",
+    &[KIND, listed("outcome", &OUTCOMES)],
+    "Requests by how they ended: settled and rejected were answered, failed got no answer.",
+);
+pub(super) const REJECTS: Metric = counter(
+    "crosslatch_rejects_total",
+    "requests",
+    &[listed("reason", &REASONS)],
+    "Requests refused, by the code that the caller got.",
+);
+pub(super) const CONFLICT: Metric = counter(
+    "crosslatch_conflicts_total",
+    "requests",
+    &[listed("kind", &CONFLICTS)],
+    "Requests that met another one, once per request and kind of conflict.",
+);
+pub(super) const REQUEST_SECONDS: Metric = histogram(
+    "crosslatch_request_seconds",
+    "seconds",
+    &[KIND],
+    SECONDS,
+    "Time from a request being accepted to its durable answer.",
+);
+pub(super) const STAGE_SECONDS: Metric = histogram(
+    "crosslatch_stage_seconds",
+    "seconds",
+    &[listed("stage", &STAGES)],
+    FINE_SECONDS,
+    "Time that requests spend in each stage: queue (accepted to sequenced), prepare (to the last \
+     vote), decide (to the decision sent), apply (to its rows at the log), persist (to durable).",
+);
+pub(super) const WAIT_SECONDS: Metric = histogram(
+    "crosslatch_wait_seconds",
+    "seconds",
+    &[listed("kind", &CONFLICTS)],
+    FINE_SECONDS,
+    "Time that requests waited for another one, by kind of conflict.",
+);
+pub(super) const VOTE: Metric = counter(
+    "crosslatch_votes_total",
+    "votes",
+    &[listed("vote", &VOTES)],
+    "Votes of shards on requests; wait is followed by a yes or a no of its own.",
+);
+pub(super) const CROSS_SHARD: Metric = counter(
+    "crosslatch_cross_shard_total",
+    "requests",
+    &[listed("shards", &SHARD_COUNTS)],
+    "Requests sequenced, by how many shards own their balances.",
+);
+pub(super) const MAILBOX: Metric = gauge(
+    "crosslatch_mailbox_messages",
+    "messages",
+    &[listed("actor", &ACTORS), open("shard", "a shard's number, on the series of shards only")],
+    "Messages waiting in an actor's mailbox when it last looked.",
+);
+pub(super) const IN_FLIGHT: Metric = gauge(
+    "crosslatch_inflight_requests",
+    "requests",
+    &[],
+    "Requests accepted and not yet answered.",
+);
+pub(super) const GROUP_SIZE: Metric = histogram(
+    "crosslatch_commit_group_size",
+    "requests",
+    &[],
+    GROUP_REQUESTS,
+    "Requests made durable by one journal block, refusals included.",
+);
+pub(super) const GROUP_SIZE_BYTES: Metric = histogram(
+    "crosslatch_commit_group_bytes",
+    "bytes",
+    &[],
+    GROUP_BYTES,
+    "Size of one journal block.",
+);
+pub(super) const FSYNC_SECONDS: Metric = histogram(
+    "crosslatch_fsync_seconds",
+    "seconds",
+    &[],
+    FINE_SECONDS,
+    "Time of one synced write of the journal.",
+);
+pub(super) const DURABLE_SEQ: Metric = gauge(
+    "crosslatch_durable_seq",
+    "commit_seq",
+    &[],
+    "Highest durable commit_seq: everything up to it survives a crash.",
+);
+pub(super) const APPLIED_SEQ: Metric = gauge(
+    "crosslatch_applied_seq",
+    "commit_seq",
+    &[],
+    "Highest commit_seq folded into the version store; it lags behind the durable one.",
+);
+pub(super) const FOLD_SECONDS: Metric = histogram(
+    "crosslatch_fold_seconds",
+    "seconds",
+    &[],
+    SECONDS,
+    "Time of one fold of journal blocks into the version store.",
+);
+pub(super) const FOLD_SIZE: Metric = histogram(
+    "crosslatch_fold_size",
+    "requests",
+    &[],
+    FOLD_REQUESTS,
+    "Requests folded into the version store at once.",
+);
+pub(super) const SUPPLY_VIOLATIONS: Metric = counter(
+    "crosslatch_supply_violations_total",
+    "groups",
+    &[],
+    "Commit groups stopped before the disk because they would create or destroy value. Must be 0.",
+);
+pub(super) const BUILD_INFO: Metric = gauge(
+    "crosslatch_build_info",
+    "builds",
+    &[open("version", "the package's version"), listed("profile", &["debug", "release"])],
+    "Always 1; its labels say which build runs.",
+);
+
+pub(super) const WRITE_STOPPED: Metric = gauge(
+    "crosslatch_rocksdb_write_stopped",
+    "boolean",
+    &[],
+    "1 while RocksDB has stopped all writes to let compaction catch up, else 0.",
+);
+pub(super) const DELAYED_WRITE: Metric = gauge(
+    "crosslatch_rocksdb_delayed_write_bytes_per_second",
+    "bytes per second",
+    &[],
+    "Rate to which RocksDB slows writes; 0 while it does not.",
+);
+pub(super) const BACKGROUND_ERRORS: Metric = gauge(
+    "crosslatch_rocksdb_background_errors",
+    "errors",
+    &[],
+    "Errors of RocksDB's background work since the store was opened.",
+);
+pub(super) const RUNNING_COMPACTIONS: Metric = gauge(
+    "crosslatch_rocksdb_running_compactions",
+    "compactions",
+    &[],
+    "Compactions that run now.",
+);
+pub(super) const RUNNING_FLUSHES: Metric =
+    gauge("crosslatch_rocksdb_running_flushes", "flushes", &[], "Memtable flushes that run now.");
+pub(super) const BLOCK_CACHE: Metric = gauge(
+    "crosslatch_rocksdb_block_cache_bytes",
+    "bytes",
+    &[],
+    "Memory in use by the block cache that the column families share.",
+);
+pub(super) const LIVE_SNAPSHOTS: Metric = gauge(
+    "crosslatch_rocksdb_live_snapshots",
+    "snapshots",
+    &[],
+    "RocksDB snapshots that are held open, each of which keeps old rows alive.",
+);
+pub(super) const PENDING_COMPACTION: Metric = gauge(
+    "crosslatch_rocksdb_pending_compaction_bytes",
+    "bytes",
+    FAMILY,
+    "Bytes that compaction would have to rewrite to bring every level to its target size.",
+);
+pub(super) const MEMTABLES: Metric = gauge(
+    "crosslatch_rocksdb_memtable_bytes",
+    "bytes",
+    FAMILY,
+    "Memory of the active and the unflushed memtables.",
+);
+pub(super) const IMMUTABLE_MEMTABLES: Metric = gauge(
+    "crosslatch_rocksdb_immutable_memtables",
+    "memtables",
+    FAMILY,
+    "Full memtables that wait for their flush.",
+);
+pub(super) const LEVEL0_FILES: Metric = gauge(
+    "crosslatch_rocksdb_level0_files",
+    "files",
+    FAMILY,
+    "Files at level 0, each of which a read may have to look into.",
+);
+pub(super) const SST_BYTES: Metric =
+    gauge("crosslatch_rocksdb_sst_bytes", "bytes", FAMILY, "Size of all live table files.");
+pub(super) const ESTIMATED_KEYS: Metric =
+    gauge("crosslatch_rocksdb_estimated_keys", "keys", FAMILY, "Estimated number of keys.");
+
+pub(super) const PROCESS_CPU: Metric = counter(
+    "process_cpu_seconds_total",
+    "seconds",
+    &[],
+    "User and system CPU time of the process.",
+);
+pub(super) const PROCESS_RESIDENT: Metric =
+    gauge("process_resident_memory_bytes", "bytes", &[], "Resident memory of the process.");
+pub(super) const PROCESS_VIRTUAL: Metric =
+    gauge("process_virtual_memory_bytes", "bytes", &[], "Virtual memory of the process.");
+pub(super) const PROCESS_OPEN_FDS: Metric =
+    gauge("process_open_fds", "file descriptors", &[], "Open file descriptors.");
+pub(super) const PROCESS_MAX_FDS: Metric = gauge(
+    "process_max_fds",
+    "file descriptors",
+    &[],
+    "Most file descriptors that the process may open.",
+);
+pub(super) const PROCESS_START: Metric = gauge(
+    "process_start_time_seconds",
+    "seconds",
+    &[],
+    "When the process started, in seconds since the Unix epoch.",
+);
+pub(super) const PROCESS_THREADS: Metric =
+    gauge("process_threads", "threads", &[], "Threads of the process.");
+
+/// Every metric that the engine and the server expose.
+pub const METRICS: &[Metric] = &[
+    REQUESTS,
+    REJECTS,
+    CONFLICT,
+    REQUEST_SECONDS,
+    STAGE_SECONDS,
+    WAIT_SECONDS,
+    VOTE,
+    CROSS_SHARD,
+    MAILBOX,
+    IN_FLIGHT,
+    GROUP_SIZE,
+    GROUP_SIZE_BYTES,
+    FSYNC_SECONDS,
+    DURABLE_SEQ,
+    APPLIED_SEQ,
+    FOLD_SECONDS,
+    FOLD_SIZE,
+    SUPPLY_VIOLATIONS,
+    WRITE_STOPPED,
+    DELAYED_WRITE,
+    BACKGROUND_ERRORS,
+    RUNNING_COMPACTIONS,
+    RUNNING_FLUSHES,
+    BLOCK_CACHE,
+    LIVE_SNAPSHOTS,
+    PENDING_COMPACTION,
+    MEMTABLES,
+    IMMUTABLE_MEMTABLES,
+    LEVEL0_FILES,
+    SST_BYTES,
+    ESTIMATED_KEYS,
+    PROCESS_CPU,
+    PROCESS_RESIDENT,
+    PROCESS_VIRTUAL,
+    PROCESS_OPEN_FDS,
+    PROCESS_MAX_FDS,
+    PROCESS_START,
+    PROCESS_THREADS,
+    BUILD_INFO,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_carry_their_unit() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for Metric { name, kind, unit, .. } in METRICS {
+            assert!(name.starts_with("crosslatch_") || name.starts_with("process_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            if ["seconds", "bytes"].contains(unit) {
+                assert!(name.trim_end_matches("_total").ends_with(unit), "{name} is in {unit}");
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_ascend_and_only_histograms_have_them() {
+        for Metric { name, kind, buckets, .. } in METRICS {
+            assert_eq!(buckets.is_empty(), *kind != Kind::Histogram, "{name}");
+            assert!(buckets.is_sorted_by(|low, high| low < high), "{name}");
+        }
+    }
+
+    #[test]
+    fn help_is_one_plain_line() {
+        for Metric { name, help, .. } in METRICS {
+            assert!(help.ends_with('.') && !help.contains(['\n', '\\']), "{name}: {help}");
+        }
+    }
+}

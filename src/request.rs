@@ -1,0 +1,298 @@
+//! What a caller can ask for, and what it is told: requests, receipts and refusals.
+//!
+//! A [`Request`] is a [`Command`] under a [`RequestId`]. Its [`Outcome`] is decided once, is in
+//! the journal before anybody hears of it, and is the same however often the request is sent.
+
+use smallvec::SmallVec;
+
+use crate::address::Link;
+use crate::config::{
+    ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, LINKS_PER_REQUEST_MAX, REFERENCE_BYTES_MAX,
+    SWAP_LEGS_MAX, SWAP_LEGS_MIN,
+};
+use crate::error::{Malformed, Reject};
+use crate::types::{
+    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, RequestId, Time,
+};
+
+/// A command under the id that makes it safe to send again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Unique per request, the same in every retry.
+    pub id: RequestId,
+    /// Refused as [`Reject::Expired`] when its turn comes at or after this; [`Time::NEVER`] for none.
+    pub deadline: Time,
+    /// What to do.
+    pub command: Command,
+}
+
+impl Request {
+    /// A request without a deadline.
+    pub fn new(id: RequestId, command: Command) -> Self {
+        Self { id, deadline: Time::NEVER, command }
+    }
+}
+
+/// Everything that changes state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Both legs settle, or neither.
+    Swap(Swap),
+    /// Value enters: an account is credited.
+    Deposit(Transfer),
+    /// Value leaves: an account is debited, at once.
+    Withdraw(Transfer),
+    /// Creates an asset; the same again is accepted and changes nothing.
+    PutAsset(AssetSpec),
+    /// Creates an account, or adds the links it names; never removes.
+    PutAccount {
+        /// Which account.
+        account: AccountId,
+        /// Links to add.
+        links: Vec<Link>,
+    },
+    /// Removes an account's link on a chain; removing what is not there is accepted.
+    RemoveLink {
+        /// Which account.
+        account: AccountId,
+        /// The chain whose link goes.
+        chain: ChainId,
+    },
+}
+
+/// The legs of one swap; nearly always two, which are kept inline.
+pub type Legs = SmallVec<[Leg; 2]>;
+
+/// Movements that happen together or not at all: 2 to 16 legs among any number of parties.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    legs: Legs,
+}
+
+impl Swap {
+    /// Checks what can be known without any state.
+    ///
+    /// # Errors
+    /// The field at fault: a number of legs outside 2..=16, a zero amount, an account that pays
+    /// itself, or legs that cancel each other out. (Sums are checked where they are netted.)
+    pub fn new(legs: impl IntoIterator<Item = Leg>) -> Result<Self, Malformed> {
+        let legs: Legs = legs.into_iter().collect();
+        if !(SWAP_LEGS_MIN..=SWAP_LEGS_MAX).contains(&legs.len()) {
+            let found = legs.len();
+            return Err(Malformed::new(
+                "legs",
+                format!("has {found} legs; a swap has {SWAP_LEGS_MIN} to {SWAP_LEGS_MAX}"),
+            ));
+        }
+        for (index, leg) in legs.iter().enumerate() {
+            if leg.amount == Amount::ZERO {
+                return Err(Malformed::new(
+                    format!("legs[{index}].amount"),
+                    "is zero; amounts are whole numbers above zero",
+                ));
+            }
+            if leg.from == leg.to {
+                return Err(Malformed::new(
+                    format!("legs[{index}].to"),
+                    format!("pays account {} to itself; name two accounts", leg.from),
+                ));
+            }
+        }
+        Ok(Self { legs })
+    }
+
+    /// The legs in the order given.
+    pub fn legs(&self) -> &[Leg] {
+        &self.legs
+    }
+}
+
+/// Value that enters or leaves an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Whose balance.
+    pub account: AccountId,
+    /// In which asset.
+    pub asset: AssetId,
+    /// How much, above zero.
+    pub amount: Amount,
+    /// The outside world's name for it (a transaction hash), at most 128 bytes; may be empty.
+    pub reference: Box<str>,
+}
+
+/// A token on a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetSpec {
+    /// The venue's short name, as in `ETH` or `USDC.eth`: letters, digits, `.`, `_`, `-`.
+    pub name: Box<str>,
+    /// Which chain it is on.
+    pub chain: ChainId,
+    /// That chain's kind; the same for all assets of a chain.
+    pub chain_kind: ChainKind,
+    /// `native`, or the token's address on the chain.
+    pub token: Box<str>,
+    /// Decimal places of the displayed unit; informative.
+    pub decimals: u8,
+}
+
+impl Command {
+    /// The kind, as a metric label.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Swap(_) => "swap",
+            Self::Deposit(_) => "deposit",
+            Self::Withdraw(_) => "withdrawal",
+            Self::PutAsset(_) => "asset",
+            Self::PutAccount { .. } => "account",
+            Self::RemoveLink { .. } => "link",
+        }
+    }
+
+    /// Whether it changes the directory (assets, accounts, links) rather than balances.
+    pub const fn is_directory(&self) -> bool {
+        matches!(self, Self::PutAsset(_) | Self::PutAccount { .. } | Self::RemoveLink { .. })
+    }
+
+    /// Checks what can be known without any state.
+    ///
+    /// # Errors
+    /// The field at fault and the rule it breaks.
+    pub fn validate(&self) -> Result<(), Malformed> {
+        match self {
+            // Checked when it was built; netting checks the rest.
+            Self::Swap(_) | Self::RemoveLink { .. } => Ok(()),
+            Self::Deposit(transfer) | Self::Withdraw(transfer) => transfer.validate(),
+            Self::PutAsset(spec) => spec.validate(),
+            Self::PutAccount { links, .. } => {
+                let found = links.len();
+                if found > LINKS_PER_REQUEST_MAX {
+                    return Err(Malformed::new(
+                        "links",
+                        format!(
+                            "has {found} links; one request adds at most {LINKS_PER_REQUEST_MAX}"
+                        ),
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Transfer {
+    fn validate(&self) -> Result<(), Malformed> {
+        if self.amount == Amount::ZERO {
+            return Err(Malformed::new("amount", "is zero; amounts are whole numbers above zero"));
+        }
+        if self.reference.len() > REFERENCE_BYTES_MAX {
+            return Err(Malformed::new(
+                "reference",
+                format!("is longer than {REFERENCE_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl AssetSpec {
+    fn validate(&self) -> Result<(), Malformed> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.name.is_empty()
+            || self.name.len() > ASSET_NAME_BYTES_MAX
+            || !self.name.bytes().all(fits)
+        {
+            return Err(Malformed::new(
+                "asset",
+                format!("is not 1 to {ASSET_NAME_BYTES_MAX} letters, digits, '.', '_' or '-'"),
+            ));
+        }
+        if self.token.is_empty() || self.token.len() > ADDRESS_BYTES_MAX {
+            return Err(Malformed::new(
+                "token",
+                format!("is not \"native\" or an address of at most {ADDRESS_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The one answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "made one at a time, when somebody looks at it")]
+pub enum Outcome {
+    /// It happened, durably.
+    Settled(Receipt),
+    /// It did not, and that is as durable (but for [`Reject::Malformed`]).
+    Rejected(Refusal),
+}
+
+/// Proof of a settled request, as it stands in the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The request.
+    pub request_id: RequestId,
+    /// Its place in the order of everything that settled.
+    pub commit_seq: CommitSeq,
+    /// Logical time of the decision.
+    pub time: Time,
+    /// What was asked for.
+    pub command: Command,
+    /// A swap's legs in their order, with the balances around the whole swap; empty for other commands.
+    pub legs: SmallVec<[LegReceipt; 2]>,
+    /// A deposit's or withdrawal's balance before and after; `None` for other commands.
+    pub change: Option<Change>,
+}
+
+/// One leg, and both parties' available + held of its asset before and after the whole swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegReceipt {
+    /// The movement.
+    pub leg: Leg,
+    /// The payer's balance.
+    pub from: Change,
+    /// The payee's balance.
+    pub to: Change,
+}
+
+/// A balance (available + held) before and after a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Before the whole request.
+    pub before: Amount,
+    /// After the whole request.
+    pub after: Amount,
+}
+
+/// A durable no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The request.
+    pub request_id: RequestId,
+    /// The state that was seen: everything up to this had happened, and nothing after.
+    pub seq: CommitSeq,
+    /// Logical time of the decision.
+    pub time: Time,
+    /// Why.
+    pub reject: Reject,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swaps_are_checked_for_shape() {
+        let leg = |from, to, amount| Leg {
+            from: AccountId::new(from),
+            to: AccountId::new(to),
+            asset: AssetId::new(0),
+            amount: Amount::new(amount),
+        };
+        let field = |legs: Vec<Leg>| Swap::new(legs).expect_err("malformed").field;
+        assert_eq!(field(vec![leg(1, 2, 5)]), "legs");
+        assert_eq!(field(vec![leg(1, 2, 5); 17]), "legs");
+        assert_eq!(field(vec![leg(1, 2, 5), leg(2, 1, 0)]), "legs[1].amount");
+        assert_eq!(field(vec![leg(3, 3, 5), leg(2, 1, 1)]), "legs[0].to");
+        assert!(Swap::new(vec![leg(1, 2, 5); 16]).is_ok());
+    }
+}

@@ -1,0 +1,582 @@
+//! What the commit log decides: which block comes next, and who is answered when it is durable.
+//!
+//! Pure: no thread, channel, clock, disk or metric is reachable from here. The actor around it
+//! ([`super::commit_log`]) hands in messages, writes the blocks and carries out the effects; a
+//! simulation can do the same with another disk.
+//!
+//! ```text
+//! take(Sequenced, Decided, Applied, Gate) ...
+//! next_group()  -> one block of all decisions that are complete; written and synced by the actor
+//! durable(group) -> the answers and gates that it opens
+//! ```
+//!
+//! Invariants
+//! * Decisions are journaled in their order, without gaps, each with the rows of every shard.
+//! * No commit that creates or destroys value reaches a block (I5).
+//! * Nothing is answered before the block that it depends on is durable (I3).
+//! * Work per swap is a few array lookups: batches, submissions and decisions have dense numbers.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::journal::{Block, BlockBuilder, BlockHash, check_conservation};
+use super::{Group, Position, StoreError};
+use crate::error::Reject;
+use crate::message::{
+    Answer, Answered, Applied, Gate, NewSubmission, Repeated, Row, SharedBatch, SharedDecision,
+    ToLog, Txn, TxnRef,
+};
+use crate::request::{Command, Refusal};
+use crate::types::{Amount, AssetId, CommitSeq, Time};
+
+/// Kinds of commands, as [`Command::kind`] names them.
+pub const KINDS: [&str; 6] = ["swap", "deposit", "withdrawal", "asset", "account", "link"];
+
+const fn kind_index(command: &Command) -> usize {
+    match command {
+        Command::Swap(_) => 0,
+        Command::Deposit(_) => 1,
+        Command::Withdraw(_) => 2,
+        Command::PutAsset(_) => 3,
+        Command::PutAccount { .. } => 4,
+        Command::RemoveLink { .. } => 5,
+    }
+}
+
+/// What the log goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogStart {
+    /// The end of the journal.
+    pub last: Position,
+    /// Hash of its last block.
+    pub hash: BlockHash,
+    /// Deposits less withdrawals, by asset number.
+    pub supplies: Vec<Amount>,
+}
+
+/// The commit log's state.
+pub struct LogCore {
+    shards: usize,
+    group_requests_max: usize,
+    batches: Window<OpenBatch>,
+    submissions: Window<OpenSubmission>,
+    /// Decisions that are not yet in a block, whole or in part.
+    decisions: VecDeque<OpenDecision>,
+    /// The number of `decisions[0]`.
+    decisions_base: u64,
+    gates: BinaryHeap<WaitingGate>,
+    gates_taken: u64,
+    /// The end of the last block that was built.
+    built: Position,
+    hash: BlockHash,
+    /// The end of the last block that is durable.
+    durable: Position,
+    supplies: Vec<Amount>,
+    supplies_changed: BTreeSet<AssetId>,
+    builder: BlockBuilder,
+    /// Rows of one commit, gathered from the shards.
+    rows: Vec<Row>,
+}
+
+struct OpenBatch {
+    batch: SharedBatch,
+    /// Transactions in it that are not answered.
+    left: usize,
+}
+
+struct OpenSubmission {
+    submission: NewSubmission,
+    answered: Answered,
+    left: usize,
+    /// The block that was added to the proofs last.
+    proof_last: u64,
+    kinds: [u32; KINDS.len()],
+}
+
+/// A decision and the rows that came for it, in whichever order they came.
+#[derive(Default)]
+struct OpenDecision {
+    decision: Option<SharedDecision>,
+    /// By shard.
+    applied: Vec<Option<Applied>>,
+    /// Shards whose rows are there.
+    shards: usize,
+    /// When the last of it came.
+    complete_nanos: u64,
+}
+
+/// Decisions that are on their way to the disk together.
+pub struct PendingGroup {
+    /// What is to be written; `None` when the decisions hold nothing that is new.
+    pub write: Option<Group>,
+    /// When the first of it was complete.
+    pub complete_nanos: u64,
+    /// How many requests it answers.
+    pub requests: usize,
+    /// Nanoseconds from decided to complete, and number of requests, per decision.
+    pub apply: SmallVec<[(u64, u64); 4]>,
+    decisions: Vec<SharedDecision>,
+}
+
+/// What is to be done once a group is durable.
+#[derive(Default)]
+pub struct Effects {
+    /// Submissions that have all their answers.
+    pub replies: Vec<Reply>,
+    /// What may be shown now.
+    pub gates: Vec<Gate>,
+    /// What there is to count.
+    pub tally: Tally,
+}
+
+/// A submission with all its answers.
+pub struct Reply {
+    /// Who asked.
+    pub submission: NewSubmission,
+    /// The answers.
+    pub answered: Answered,
+    /// How many requests of each of [`KINDS`].
+    pub kinds: [u32; KINDS.len()],
+}
+
+/// What was answered, counted per group. Duplicates are in no count: they have their answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// By kind.
+    pub settled: [u64; KINDS.len()],
+    /// By kind.
+    pub rejected: [u64; KINDS.len()],
+    /// By [`Reject::precedence`].
+    pub reasons: [u64; Reject::CODES.len()],
+}
+
+impl LogCore {
+    /// Goes on from `start`, for that many shards, with at most `group_requests_max` requests in a
+    /// block (one decision may exceed it).
+    pub fn new(start: LogStart, shards: usize, group_requests_max: usize) -> Self {
+        Self {
+            shards,
+            group_requests_max,
+            batches: Window::new(),
+            submissions: Window::new(),
+            decisions: VecDeque::new(),
+            decisions_base: 0,
+            gates: BinaryHeap::new(),
+            gates_taken: 0,
+            built: start.last,
+            hash: start.hash,
+            durable: start.last,
+            supplies: start.supplies,
+            supplies_changed: BTreeSet::new(),
+            builder: BlockBuilder::new(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// The end of what is durable.
+    pub fn durable_position(&self) -> Position {
+        self.durable
+    }
+
+    /// How many decisions are in a block that was built.
+    pub fn decisions_built(&self) -> u64 {
+        self.decisions_base
+    }
+
+    /// Whether nothing is left to write or to answer.
+    pub fn is_idle(&self) -> bool {
+        self.decisions.is_empty() && self.submissions.is_empty()
+    }
+
+    /// Takes a message in; effects that need not wait are added to `effects`.
+    pub fn take(&mut self, message: ToLog, now_nanos: u64, effects: &mut Effects) {
+        match message {
+            ToLog::Sequenced(batch, submissions) => self.take_batch(batch, submissions, effects),
+            ToLog::Decided(decision) => {
+                let open = self.open_decision(decision.number);
+                assert!(open.decision.is_none(), "decision {} came twice", decision.number);
+                open.decision = Some(decision);
+                open.complete_nanos = now_nanos;
+            }
+            ToLog::Applied(applied) => {
+                let open = self.open_decision(applied.decision);
+                let shard = applied.shard;
+                assert!(open.applied[shard].is_none(), "rows of shard {shard} came twice");
+                open.applied[shard] = Some(applied);
+                open.shards += 1;
+                open.complete_nanos = now_nanos;
+            }
+            ToLog::Gate(gate) if gate.seq <= self.durable.seq => effects.gates.push(gate),
+            ToLog::Gate(gate) => {
+                self.gates.push(WaitingGate { order: Reverse((gate.seq, self.gates_taken)), gate });
+                self.gates_taken += 1;
+            }
+        }
+    }
+
+    fn take_batch(
+        &mut self,
+        batch: SharedBatch,
+        submissions: Vec<NewSubmission>,
+        effects: &mut Effects,
+    ) {
+        for submission in submissions {
+            let txns = submission.txns as usize;
+            let open = OpenSubmission {
+                // Every place is overwritten before the answers leave.
+                answered: Answered {
+                    answers: vec![Answer::Settled(CommitSeq::default()); txns],
+                    proofs: SmallVec::new(),
+                },
+                left: txns,
+                proof_last: 0,
+                kinds: [0; KINDS.len()],
+                submission,
+            };
+            let number = open.submission.number;
+            self.submissions.push(number, open);
+            if txns == 0 {
+                effects.reply(self.submissions.take(number));
+            }
+        }
+        let (number, left) = (batch.number, batch.txns.len());
+        for (txn, slot) in batch.txns.iter().zip(&batch.slots) {
+            self.submissions.get_mut(slot.submission).kinds[kind_index(&txn.command)] += 1;
+        }
+        self.batches.push(number, OpenBatch { batch, left });
+        if left == 0 {
+            self.batches.take(number);
+        }
+    }
+
+    fn open_decision(&mut self, number: u64) -> &mut OpenDecision {
+        let index = number.checked_sub(self.decisions_base).expect("a decision is journaled once");
+        let index = usize::try_from(index).expect("fits memory");
+        while self.decisions.len() <= index {
+            let applied = std::iter::repeat_with(|| None).take(self.shards).collect();
+            self.decisions.push_back(OpenDecision { applied, ..OpenDecision::default() });
+        }
+        &mut self.decisions[index]
+    }
+
+    /// Builds one block out of all complete decisions, in their order, up to the limit. `None` when
+    /// the next decision is not complete.
+    ///
+    /// # Errors
+    /// [`StoreError::Violation`] when a commit would create or destroy value; the core is of no
+    /// use afterwards.
+    pub fn next_group(&mut self) -> Result<Option<PendingGroup>, StoreError> {
+        if !self.decisions.front().is_some_and(|open| open.is_complete(self.shards)) {
+            return Ok(None);
+        }
+        let first_seq = self.built.seq.next();
+        self.builder.begin(self.built.block.next(), first_seq, self.hash);
+        let mut group = PendingGroup {
+            write: None,
+            complete_nanos: u64::MAX,
+            requests: 0,
+            apply: SmallVec::new(),
+            decisions: Vec::new(),
+        };
+        let mut directory = Vec::new();
+        let mut slots = Vec::new();
+        let mut time = Time::default();
+        while let Some(open) = self.pop_complete(group.requests) {
+            let decision = open.decision.as_ref().expect("a complete decision is here");
+            assert_eq!(decision.first_seq, self.built.seq.next(), "commit_seq is dense");
+            self.encode(&open, &mut slots, &mut directory)?;
+            self.built.seq = decision.last_seq();
+            time = time.max(decision.time);
+            group.add(&open);
+        }
+        if self.builder.commits() > 0 || self.builder.refusals() > 0 {
+            let block = Arc::new(self.builder.finish(time, slots));
+            self.built = Position::after(&block);
+            self.hash = block.hash();
+            group.write = Some(Group { block, directory, supplies: self.changed_supplies() });
+        }
+        Ok(Some(group))
+    }
+
+    /// The next decision if it is complete and fits beside `requests` others.
+    fn pop_complete(&mut self, requests: usize) -> Option<OpenDecision> {
+        let open = self.decisions.front()?;
+        let fits = requests == 0 || requests + open.requests() <= self.group_requests_max;
+        if !fits || !open.is_complete(self.shards) {
+            return None;
+        }
+        self.decisions_base += 1;
+        self.decisions.pop_front()
+    }
+
+    /// Adds a decision to the block.
+    fn encode(
+        &mut self,
+        open: &OpenDecision,
+        slots: &mut Vec<u32>,
+        directory: &mut Vec<Command>,
+    ) -> Result<(), StoreError> {
+        let decision = open.decision.as_ref().expect("a complete decision is here");
+        let mut sources: SmallVec<[Source<'_>; 4]> =
+            open.applied.iter().flatten().map(Source::new).collect();
+        slots.reserve(sources.iter().map(|source| source.rows.len()).sum());
+        for (place, txn_ref) in decision.commits.iter().enumerate() {
+            let txn = txn_of(&self.batches, *txn_ref);
+            self.rows.clear();
+            for op in txn.ops() {
+                let shard = op.key.account.shard(self.shards);
+                let (row, slot) = sources[shard].next();
+                self.rows.push(row);
+                slots.push(slot * self.shards as u32 + shard as u32);
+            }
+            check_conservation(txn, &self.rows).map_err(|violation| {
+                let seq = decision.first_seq.plus(place as u64);
+                StoreError::Violation(format!("request {} at seq {seq}: {violation}", txn.id))
+            })?;
+            match &txn.command {
+                Command::Swap(_) => {}
+                Command::Deposit(_) | Command::Withdraw(_) => {
+                    move_supply(&mut self.supplies, &mut self.supplies_changed, txn)?;
+                }
+                command => directory.push(command.clone()),
+            }
+            self.builder.commit(txn, self.rows.iter().map(|row| row.after));
+        }
+        for (shard, source) in sources.iter().enumerate() {
+            assert!(source.is_at_end(), "shard {shard} sent rows that no commit has");
+        }
+        for refused in &decision.refusals {
+            let txn = txn_of(&self.batches, refused.txn);
+            self.builder.refusal(txn, (&refused.reject, refused.seq));
+        }
+        Ok(())
+    }
+
+    fn changed_supplies(&mut self) -> Vec<(AssetId, Amount)> {
+        let changed = std::mem::take(&mut self.supplies_changed);
+        changed.into_iter().map(|asset| (asset, self.supplies[asset.get() as usize])).collect()
+    }
+
+    /// Says what becomes of a group that is durable now.
+    pub fn durable(&mut self, group: PendingGroup, effects: &mut Effects) {
+        let block = group.write.map(|write| write.block);
+        if let Some(block) = &block {
+            self.durable = Position::after(block);
+        }
+        for decision in &group.decisions {
+            for (place, txn) in decision.commits.iter().enumerate() {
+                let seq = decision.first_seq.plus(place as u64);
+                let kind = self.answer(*txn, Answer::Settled(seq), block.as_ref(), effects);
+                effects.tally.settled[kind] += 1;
+            }
+            for refused in &decision.refusals {
+                let refusal = Refusal {
+                    request_id: txn_of(&self.batches, refused.txn).id,
+                    seq: refused.seq,
+                    time: block.as_ref().expect("refusals are journaled").header().time,
+                    reject: refused.reject.clone(),
+                };
+                effects.tally.reasons[usize::from(refused.reject.precedence())] += 1;
+                let answer = Answer::Rejected(Box::new(refusal));
+                let kind = self.answer(refused.txn, answer, None, effects);
+                effects.tally.rejected[kind] += 1;
+            }
+            for txn in &decision.duplicates {
+                let Txn { id, digest, .. } = *txn_of(&self.batches, *txn);
+                let answer = Answer::Duplicate(Box::new(Repeated { id, digest }));
+                self.answer(*txn, answer, None, effects);
+            }
+        }
+        while let Some(waiting) = self.gates.peek()
+            && waiting.order.0.0 <= self.durable.seq
+        {
+            effects.gates.extend(self.gates.pop().map(|waiting| waiting.gate));
+        }
+    }
+
+    /// Puts an answer where it belongs; returns the request's kind.
+    #[inline]
+    fn answer(
+        &mut self,
+        txn: TxnRef,
+        answer: Answer,
+        proof: Option<&Arc<Block>>,
+        effects: &mut Effects,
+    ) -> usize {
+        let open_batch = self.batches.get_mut(txn.batch);
+        let slot = open_batch.batch.slots[txn.index as usize];
+        let kind = kind_index(&open_batch.batch.txns[txn.index as usize].command);
+        open_batch.left -= 1;
+        if open_batch.left == 0 {
+            self.batches.take(txn.batch);
+        }
+        let open = self.submissions.get_mut(slot.submission);
+        open.answered.answers[slot.position as usize] = answer;
+        if let Some(block) = proof
+            && open.proof_last != block.header().number.get()
+        {
+            open.proof_last = block.header().number.get();
+            open.answered.proofs.push(Arc::clone(block) as _);
+        }
+        open.left -= 1;
+        if open.left == 0 {
+            effects.reply(self.submissions.take(slot.submission));
+        }
+        kind
+    }
+}
+
+#[inline]
+fn txn_of(batches: &Window<OpenBatch>, txn: TxnRef) -> &Txn {
+    &batches.get(txn.batch).batch.txns[txn.index as usize]
+}
+
+fn move_supply(
+    supplies: &mut Vec<Amount>,
+    changed: &mut BTreeSet<AssetId>,
+    txn: &Txn,
+) -> Result<(), StoreError> {
+    let violation = |how: &str| StoreError::Violation(format!("request {} {how}", txn.id));
+    let (transfer, after): (_, fn(Amount, Amount) -> Option<Amount>) = match &txn.command {
+        Command::Deposit(transfer) => (transfer, Amount::checked_add),
+        Command::Withdraw(transfer) => (transfer, Amount::checked_sub),
+        _ => unreachable!("only deposits and withdrawals move a supply"),
+    };
+    let index = transfer.asset.get() as usize;
+    if supplies.len() <= index {
+        supplies.resize(index + 1, Amount::ZERO);
+    }
+    supplies[index] = after(supplies[index], transfer.amount)
+        .ok_or_else(|| violation("takes the supply of its asset out of its range"))?;
+    changed.insert(transfer.asset);
+    Ok(())
+}
+
+impl OpenDecision {
+    fn is_complete(&self, shards: usize) -> bool {
+        self.decision.is_some() && self.shards == shards
+    }
+
+    fn requests(&self) -> usize {
+        self.decision.as_ref().map_or(0, |decision| {
+            decision.commits.len() + decision.refusals.len() + decision.duplicates.len()
+        })
+    }
+}
+
+impl PendingGroup {
+    fn add(&mut self, open: &OpenDecision) {
+        let decision = open.decision.as_ref().expect("a complete decision is here");
+        let requests = open.requests();
+        let applied = open.complete_nanos.saturating_sub(decision.decided_nanos);
+        self.apply.push((applied, requests as u64));
+        self.complete_nanos = self.complete_nanos.min(open.complete_nanos);
+        self.requests += requests;
+        self.decisions.push(Arc::clone(decision));
+    }
+}
+
+impl Effects {
+    fn reply(&mut self, open: OpenSubmission) {
+        let OpenSubmission { submission, answered, kinds, .. } = open;
+        self.replies.push(Reply { submission, answered, kinds });
+    }
+}
+
+/// The rows of one shard, taken one after another.
+struct Source<'a> {
+    rows: &'a [Row],
+    slots: &'a [u32],
+    next: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(applied: &'a Applied) -> Self {
+        assert_eq!(applied.rows.len(), applied.slots.len(), "every row has a slot");
+        Self { rows: &applied.rows, slots: &applied.slots, next: 0 }
+    }
+
+    #[inline]
+    fn next(&mut self) -> (Row, u32) {
+        let taken = (self.rows[self.next], self.slots[self.next]);
+        self.next += 1;
+        taken
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.next == self.rows.len()
+    }
+}
+
+/// A gate in the heap: the lowest seq is on top, and of equal ones the first that came.
+struct WaitingGate {
+    order: Reverse<(CommitSeq, u64)>,
+    gate: Gate,
+}
+
+impl PartialEq for WaitingGate {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for WaitingGate {}
+
+impl PartialOrd for WaitingGate {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for WaitingGate {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.order.cmp(&other.order)
+    }
+}
+
+/// Things with dense numbers that come in order and go in any: a lookup is one index.
+struct Window<T> {
+    items: VecDeque<Option<T>>,
+    /// The number of `items[0]`.
+    base: u64,
+}
+
+impl<T> Window<T> {
+    fn new() -> Self {
+        Self { items: VecDeque::new(), base: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn push(&mut self, number: u64, item: T) {
+        assert_eq!(number, self.base + self.items.len() as u64, "numbers are dense");
+        self.items.push_back(Some(item));
+    }
+
+    #[inline]
+    fn get(&self, number: u64) -> &T {
+        let item = self.items.get((number - self.base) as usize);
+        item.and_then(Option::as_ref).expect("it was announced and not yet answered")
+    }
+
+    #[inline]
+    fn get_mut(&mut self, number: u64) -> &mut T {
+        let item = self.items.get_mut((number - self.base) as usize);
+        item.and_then(Option::as_mut).expect("it was announced and not yet answered")
+    }
+
+    fn take(&mut self, number: u64) -> T {
+        let item = self.items.get_mut((number - self.base) as usize);
+        let item = item.and_then(Option::take).expect("it was announced and not yet answered");
+        while matches!(self.items.front(), Some(None)) {
+            self.items.pop_front();
+            self.base += 1;
+        }
+        item
+    }
+}

@@ -1,0 +1,356 @@
+//! Folds durable blocks into the version store, behind everybody's back.
+//!
+//! The longer it gathers, the less a swap costs: rows of a balance are packed into one, and the
+//! rows are sorted once. The shorter, the less has to be kept in memory. So it folds when it has
+//! gathered a full fold, or when nothing more comes.
+//!
+//! Invariants
+//! * Blocks are folded in their order, each family up to its own applied mark, which is part of
+//!   the same atomic write: folding again after a crash begins behind the mark.
+//! * `A` moves when both families have a block, and the block is dropped from memory only then.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::durable::Progress;
+use super::journal::Block;
+use super::outcomes::OutcomeFold;
+use super::unfolded::{Unfolded, UnfoldedBlock};
+use super::versions::Fold;
+use super::{Applied, Family, Position, StoreError, VersionStore};
+use crate::actor::{Poison, spawn};
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::metrics::MaterializerMetrics;
+use crate::types::BlockNumber;
+
+/// From this many requests on, a fold is written as a sorted file of its own.
+const BULK_REQUESTS_MIN: usize = 20_000;
+/// Nothing new for so long: fold what there is.
+const IDLE_MS: u64 = 50;
+/// What was gathered for so long is folded even if more keeps coming.
+const AGE_MAX_NANOS: u64 = 3_000_000_000;
+/// So many blocks are folded however few requests they hold: readers look through each of them.
+const FOLD_BLOCKS_MAX: usize = 4_096;
+/// How often, and how many times at most, it looks whether the store has caught up.
+const STORE_POLL_MS: u64 = 20;
+const STORE_POLLS_MAX: u32 = 500;
+/// Blocks on their way from the commit log.
+const QUEUE_BLOCKS_MAX: usize = 65_536;
+
+/// What is gathered for the next fold. Pure but for the store that it is given.
+#[derive(Default)]
+pub struct Folder {
+    versions: Fold,
+    outcomes: OutcomeFold,
+    /// How far each family was when gathering began.
+    applied: Applied,
+    /// The last block gathered.
+    last: Position,
+    requests: usize,
+    blocks: usize,
+}
+
+impl Folder {
+    /// Goes on from what each family has.
+    pub fn new(applied: Applied) -> Self {
+        Self { applied, last: applied.both(), ..Self::default() }
+    }
+
+    /// Adds the next block; families that have it already are left alone.
+    pub fn add(&mut self, block: &Block) {
+        let number = block.header().number;
+        assert_eq!(number, self.last.block.next(), "blocks are folded in order");
+        if number > self.applied.versions.block {
+            self.versions.add(block);
+        }
+        if number > self.applied.outcomes.block {
+            self.outcomes.add(block);
+        }
+        self.last = Position::after(block);
+        self.requests += block.header().commits as usize + block.header().refusals as usize;
+        self.blocks += 1;
+    }
+
+    /// Requests gathered.
+    pub fn requests(&self) -> usize {
+        self.requests
+    }
+
+    /// Blocks gathered.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Writes what was gathered; returns the position that both families have now.
+    ///
+    /// # Errors
+    /// What the store says. Nothing of a family is written then, or all of it.
+    pub fn finish(&mut self, store: &dyn VersionStore) -> Result<Position, StoreError> {
+        let bulk = self.requests >= BULK_REQUESTS_MIN;
+        self.finish_outcomes(store, bulk)?;
+        self.finish_versions(store, bulk)?;
+        (self.requests, self.blocks) = (0, 0);
+        Ok(self.last)
+    }
+
+    /// Writes the versions that were gathered.
+    ///
+    /// # Errors
+    /// As [`Folder::finish`].
+    pub fn finish_versions(
+        &mut self,
+        store: &dyn VersionStore,
+        bulk: bool,
+    ) -> Result<(), StoreError> {
+        if self.last > self.applied.versions {
+            let mut writer = store.fold(Family::Versions, self.last, bulk)?;
+            self.versions.finish(|key, value| writer.row(key, value))?;
+            writer.commit()?;
+            self.applied.versions = self.last;
+        }
+        Ok(())
+    }
+
+    /// Writes the outcomes that were gathered.
+    ///
+    /// # Errors
+    /// As [`Folder::finish`].
+    pub fn finish_outcomes(
+        &mut self,
+        store: &dyn VersionStore,
+        bulk: bool,
+    ) -> Result<(), StoreError> {
+        if self.last > self.applied.outcomes {
+            let mut writer = store.fold(Family::Outcomes, self.last, bulk)?;
+            self.outcomes.finish(|key, value| writer.row(key, value))?;
+            writer.commit()?;
+            self.applied.outcomes = self.last;
+        }
+        Ok(())
+    }
+}
+
+/// What the materializer shares with others.
+#[derive(Clone)]
+pub struct MaterializerShared {
+    /// Where the folds go.
+    pub store: Arc<dyn VersionStore>,
+    /// Blocks leave it when they are folded.
+    pub unfolded: Arc<Unfolded>,
+    /// `A`.
+    pub applied: Arc<Progress>,
+    /// The engine's switch.
+    pub poison: Poison,
+    /// Measures what a fold takes.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The materializer's door.
+pub struct MaterializerHandle {
+    blocks: Option<MaterializerInput>,
+    drains: Sender<Drain>,
+    thread: JoinHandle<()>,
+}
+
+/// Where the commit log sends blocks; dropping it lets the materializer finish.
+pub struct MaterializerInput {
+    /// In order. Waits for room.
+    pub blocks: Sender<Arc<UnfoldedBlock>>,
+    /// Yields when blocks were folded, and so left memory.
+    pub folded: Receiver<()>,
+}
+
+/// Someone waits until `A` covers a block.
+struct Drain {
+    upto: BlockNumber,
+    /// Dropped when it does, or when the engine stops.
+    _done: Sender<()>,
+}
+
+/// Asks the materializer to catch up. Cheap to clone.
+#[derive(Clone)]
+pub struct Drainer {
+    drains: Sender<Drain>,
+    applied: Arc<Progress>,
+}
+
+impl Drainer {
+    /// Waits until `A` covers the block; says whether it does (not if the engine stopped before).
+    pub fn drain(&self, upto: BlockNumber) -> bool {
+        let (done, wait) = bounded(1);
+        // A materializer that is gone has folded everything, unless the engine was poisoned.
+        if self.drains.send(Drain { upto, _done: done }).is_ok() {
+            let _ = wait.recv();
+        }
+        self.applied.block() >= upto
+    }
+}
+
+impl MaterializerHandle {
+    /// Where blocks go. Taken once, by the commit log.
+    pub fn take_input(&mut self) -> MaterializerInput {
+        self.blocks.take().expect("taken once")
+    }
+
+    /// A way to wait for it.
+    pub fn drainer(&self, applied: Arc<Progress>) -> Drainer {
+        Drainer { drains: self.drains.clone(), applied }
+    }
+
+    /// Waits for the thread, which ends when its input was dropped and everything is folded.
+    pub fn join(self) {
+        drop(self.blocks);
+        // Its panic was caught and has poisoned the engine.
+        let _ = self.thread.join();
+    }
+}
+
+/// Starts the materializer's thread. It gathers up to `fold_requests_max` requests for a fold.
+///
+/// # Errors
+/// When the operating system gives no thread.
+pub fn start(
+    shared: MaterializerShared,
+    applied: Applied,
+    fold_requests_max: usize,
+) -> Result<MaterializerHandle, Error> {
+    let (blocks, inbox) = bounded(QUEUE_BLOCKS_MAX);
+    let (room, folded) = bounded(1);
+    let (drains, drain_requests) = bounded(16);
+    let poison = shared.poison.clone();
+    let materializer = Materializer {
+        folder: Folder::new(applied),
+        shared,
+        fold_requests_max,
+        inbox,
+        drain_requests,
+        drains: Vec::new(),
+        _drains: drains.clone(),
+        room,
+        oldest_nanos: 0,
+        metrics: MaterializerMetrics::new(),
+    };
+    let thread = spawn("materializer".into(), &poison, move || {
+        materializer.run().map_err(|error| error.to_string())
+    })?;
+    let input = MaterializerInput { blocks, folded };
+    Ok(MaterializerHandle { blocks: Some(input), drains, thread })
+}
+
+struct Materializer {
+    folder: Folder,
+    shared: MaterializerShared,
+    fold_requests_max: usize,
+    inbox: Receiver<Arc<UnfoldedBlock>>,
+    drain_requests: Receiver<Drain>,
+    drains: Vec<Drain>,
+    /// Keeps `drain_requests` connected.
+    _drains: Sender<Drain>,
+    room: Sender<()>,
+    /// When the first block of the fold came.
+    oldest_nanos: u64,
+    metrics: MaterializerMetrics,
+}
+
+/// What woke the materializer.
+enum Woken {
+    Block(Arc<UnfoldedBlock>),
+    Drain(Drain),
+    Idle,
+    Ended,
+    Poisoned,
+}
+
+impl Materializer {
+    fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            match self.next() {
+                Woken::Block(entry) => self.gather(&entry.block)?,
+                Woken::Drain(drain) => {
+                    self.drains.push(drain);
+                    self.answer_drains();
+                }
+                Woken::Idle => self.fold()?,
+                Woken::Ended => return self.fold(),
+                Woken::Poisoned => return Ok(()),
+            }
+        }
+    }
+
+    fn next(&self) -> Woken {
+        if self.shared.poison.is_tripped() {
+            return Woken::Poisoned;
+        }
+        // Blocks that are there go before everything: folding is for when none is.
+        if let Ok(entry) = self.inbox.try_recv() {
+            return Woken::Block(entry);
+        }
+        let waiting = !self.drains.is_empty() && self.folder.blocks() > 0;
+        let idle = match self.folder.blocks() {
+            0 => Duration::from_secs(3_600),
+            _ if waiting => Duration::ZERO,
+            _ => Duration::from_millis(IDLE_MS),
+        };
+        crossbeam::channel::select! {
+            recv(self.inbox) -> entry => entry.map_or(Woken::Ended, Woken::Block),
+            recv(self.drain_requests) -> drain => drain.map_or(Woken::Idle, Woken::Drain),
+            recv(self.shared.poison.listener()) -> _ => Woken::Poisoned,
+            default(idle) => Woken::Idle,
+        }
+    }
+
+    fn gather(&mut self, block: &Block) -> Result<(), StoreError> {
+        self.metrics.mailbox(self.inbox.len());
+        let now = self.shared.clock.boot_nanos();
+        if self.folder.blocks() == 0 {
+            self.oldest_nanos = now;
+        }
+        self.folder.add(block);
+        let full = self.folder.requests() >= self.fold_requests_max
+            || self.folder.blocks() >= FOLD_BLOCKS_MAX
+            || now.saturating_sub(self.oldest_nanos) >= AGE_MAX_NANOS;
+        if full { self.fold() } else { Ok(()) }
+    }
+
+    fn fold(&mut self) -> Result<(), StoreError> {
+        if self.folder.blocks() > 0 {
+            self.wait_for_store()?;
+            let began = self.shared.clock.boot_nanos();
+            let requests = self.folder.requests();
+            let applied = self.folder.finish(&*self.shared.store)?;
+            self.shared.applied.publish(applied);
+            self.shared.unfolded.remove_through(applied.block);
+            // Full means that the commit log has a wake-up waiting already.
+            let _ = self.room.try_send(());
+            let took = self.shared.clock.boot_nanos().saturating_sub(began);
+            self.metrics.fold(took, requests as u64);
+            self.metrics.applied_seq(applied.seq.get());
+        }
+        self.answer_drains();
+        Ok(())
+    }
+
+    /// Waits, within limits, while the store merges what earlier folds left.
+    fn wait_for_store(&self) -> Result<(), StoreError> {
+        for _ in 0..STORE_POLLS_MAX {
+            if !self.shared.store.is_behind()? {
+                break;
+            }
+            crossbeam::channel::select! {
+                recv(self.shared.poison.listener()) -> _ => break,
+                default(Duration::from_millis(STORE_POLL_MS)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_drains(&mut self) {
+        let applied = self.shared.applied.block();
+        // Dropping a drain tells who waits for it.
+        self.drains.retain(|drain| drain.upto > applied);
+    }
+}

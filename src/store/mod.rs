@@ -1,0 +1,322 @@
+//! Where everything is kept: the journal that is the truth, and the version store derived from it.
+//!
+//! ```text
+//! coordinator ─Decision─┐                            ┌─► answers, gates
+//!                       ▼        one block, one sync │
+//! shards ──Applied──► commit log ──────► journal ────┴─► D
+//!                                          │ unfolded blocks stay readable in memory
+//!                                          ▼
+//!                     materializer ──────► version store ─► A
+//! ```
+//!
+//! A swap has happened when its block is synced. The version store only makes old states and old
+//! answers quick to find; it is folded behind, and rebuilt from the journal when a crash left it
+//! behind.
+//!
+//! The seam for another engine runs here: [`CommitLog`] and [`Journal`] are the log's two sides,
+//! [`VersionStore`] is what is derived. RocksDB implements all three in `rocks`; nothing else
+//! knows of it.
+//!
+//! Invariants
+//! * The durable blocks are a prefix: dense, each naming the hash of the one before (I2).
+//! * `A` never exceeds `D`; each derived family carries its own applied mark in the same atomic
+//!   write as the rows that it covers, so folding again what was folded changes nothing.
+//! * A block is in [`unfolded::Unfolded`] before `D` covers it, and leaves only after the version
+//!   store has it: whoever looks there first and then in the store misses nothing.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::address::Link;
+use crate::error;
+use crate::message::BalanceNow;
+use crate::request::{AssetSpec, Command};
+use crate::types::{
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId,
+};
+
+pub mod commit_log;
+pub mod durable;
+pub mod journal;
+pub mod keys;
+pub mod log_core;
+pub mod mark;
+pub mod materializer;
+pub mod outcomes;
+pub mod reader;
+pub mod recovery;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+pub mod unfolded;
+pub mod versions;
+
+use journal::Block;
+
+/// The format version of a data directory; a newer one is refused.
+pub const FORMAT: u32 = 1;
+
+/// What to do about data that is missing or damaged.
+pub(crate) const RESTORE: &str = "restore the data directory from a backup; nothing was changed";
+
+/// Whether an answer waits for the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Every answer follows an fsync.
+    #[default]
+    Sync,
+    /// Answers follow the write to the operating system: for measuring what the disk costs, nothing else.
+    Off,
+}
+
+/// A place in the journal: a block and the last seq up to its end. Zeros: before everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Number of the block.
+    pub block: BlockNumber,
+    /// The last seq given in it or before it.
+    pub seq: CommitSeq,
+}
+
+impl Position {
+    /// The position at the end of a block.
+    pub fn after(block: &Block) -> Self {
+        Self { block: block.header().number, seq: block.header().last_seq() }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {} (seq {})", self.block, self.seq)
+    }
+}
+
+/// Why the store cannot go on. Every one of them stops the engine, or keeps it from starting.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// Another process (or another engine of this one) has the data directory.
+    #[error("{} is in use by another process; stop it first, or choose another directory", .0.display())]
+    InUse(PathBuf),
+    /// A newer build wrote the data directory.
+    #[error(
+        "the data directory has format {found}, this build knows up to {known}; run a newer build, nothing was changed"
+    )]
+    NewerFormat {
+        /// Its format.
+        found: u32,
+        /// The newest format that this build knows.
+        known: u32,
+    },
+    /// The directory holds something else.
+    #[error("{} is not a data directory of crosslatch: {why}; choose an empty or a new one, nothing was changed", .path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// How that was noticed.
+        why: String,
+    },
+    /// Data is missing or is not what was written.
+    #[error("{0}")]
+    Damaged(String),
+    /// A commit would have created or destroyed value (I5); nothing of its group was written.
+    #[error("supply violation: {0}")]
+    Violation(String),
+    /// The disk or the operating system failed.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl StoreError {
+    /// A failed file operation.
+    pub(crate) fn io(doing: &str, path: &Path, error: std::io::Error) -> Self {
+        Self::Io(format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// A block that is not what was written.
+    pub(crate) fn block(number: BlockNumber, what: impl fmt::Display) -> Self {
+        Self::Damaged(format!("journal block {number} is damaged: {what}; {RESTORE}"))
+    }
+}
+
+impl From<StoreError> for error::Error {
+    fn from(error: StoreError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// What becomes durable in one atomic write.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The block, numbered one after the last.
+    pub block: Arc<Block>,
+    /// Directory commands committed in it, in their order.
+    pub directory: Vec<Command>,
+    /// New supply of each asset whose supply it changed.
+    pub supplies: Vec<(AssetId, Amount)>,
+}
+
+/// The writing side of the log. One owner, one thread.
+pub trait CommitLog: Send {
+    /// Appends a group atomically. When it returns, the group survives a crash, and the proof that
+    /// the journal reaches so far is written.
+    ///
+    /// # Errors
+    /// Any error is final: whether the group is there is not known until a restart.
+    fn append(&mut self, group: &Group) -> Result<(), StoreError>;
+
+    /// Syncs what needs no sync while the process lives. Called once, after the last append.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn stop(&mut self) -> Result<(), StoreError>;
+}
+
+/// A row of the directory as it is stored: its latest state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectoryRow {
+    /// An asset; they come in the order of their numbers, without gaps.
+    Asset(AssetId, AssetSpec),
+    /// An account with its links.
+    Account(AccountId, Vec<Link>),
+}
+
+/// The reading side of the log. Shared by any thread.
+pub trait Journal: Send + Sync {
+    /// The last block, checked; `None` while there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the block's number, or what the disk says.
+    fn last(&self) -> Result<Option<Block>, StoreError>;
+
+    /// A block, checked; `None` if there is no such block.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn block(&self, number: BlockNumber) -> Result<Option<Block>, StoreError>;
+
+    /// The blocks from a number on, in order, each checked by itself. That they are dense and
+    /// chained is for the caller to check. Ends after the first error.
+    fn read_from(
+        &self,
+        number: BlockNumber,
+    ) -> Box<dyn Iterator<Item = Result<Block, StoreError>> + '_>;
+
+    /// The directory after the last block: all assets, then all accounts.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the row at fault, or what the disk says.
+    fn directory(&self, row: &mut dyn FnMut(DirectoryRow)) -> Result<(), StoreError>;
+
+    /// Deposits less withdrawals per asset after the last block; assets without any are left out.
+    ///
+    /// # Errors
+    /// As [`Journal::directory`].
+    fn supplies(&self) -> Result<Vec<(AssetId, Amount)>, StoreError>;
+}
+
+/// The derived families of the version store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Every version of every balance.
+    Versions,
+    /// Which block has the outcome of a request.
+    Outcomes,
+}
+
+/// How far each derived family has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Of [`Family::Versions`].
+    pub versions: Position,
+    /// Of [`Family::Outcomes`].
+    pub outcomes: Position,
+}
+
+impl Applied {
+    /// What both have: `A`.
+    pub fn both(&self) -> Position {
+        self.versions.min(self.outcomes)
+    }
+}
+
+/// Takes the rows of one fold of one family.
+pub trait FamilyWriter {
+    /// Adds a row. Keys ascend.
+    ///
+    /// # Errors
+    /// What the disk says; the writer is of no use afterwards.
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes all rows and the applied mark visible, at once and together.
+    ///
+    /// # Errors
+    /// What the disk says; then nothing of it is visible.
+    fn commit(self: Box<Self>) -> Result<(), StoreError>;
+}
+
+/// What is derived from the journal.
+pub trait VersionStore: Send + Sync {
+    /// A balance as of a seq, with the seq that made it so; `None` if it was not touched until then.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] or what the disk says.
+    fn get_at(
+        &self,
+        key: BalanceKey,
+        seq: CommitSeq,
+    ) -> Result<Option<(CommitSeq, Balance)>, StoreError>;
+
+    /// All balances of an account as of a seq, by asset.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn account_at(&self, account: AccountId, seq: CommitSeq)
+    -> Result<Vec<BalanceNow>, StoreError>;
+
+    /// The block that has the outcome of a request; `None` if none does that was folded.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn block_of(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// Shows the newest version of every balance, by account and asset.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn latest(
+        &self,
+        balance: &mut dyn FnMut(BalanceKey, Balance, CommitSeq),
+    ) -> Result<(), StoreError>;
+
+    /// Shows every version-7 request id whose time is at or after `millis` since the Unix epoch.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn ids_since(&self, millis: u64, id: &mut dyn FnMut(RequestId)) -> Result<(), StoreError>;
+
+    /// How far each family has come.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn applied(&self) -> Result<Applied, StoreError>;
+
+    /// Whether the store has so much to tidy up that the next fold had better wait.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn is_behind(&self) -> Result<bool, StoreError>;
+
+    /// Begins a fold of one family that brings its applied mark to `to`. A `bulk` fold has many
+    /// rows and is written as one sorted run.
+    ///
+    /// # Errors
+    /// What the disk says, or that the store was opened for reading only.
+    fn fold(
+        &self,
+        family: Family,
+        to: Position,
+        bulk: bool,
+    ) -> Result<Box<dyn FamilyWriter + '_>, StoreError>;
+}

@@ -1,0 +1,288 @@
+//! What is done before the first request: look at the journal, refuse or bring everything up.
+//!
+//! What is in the journal happened, what is not did not. So recovery checks that the journal is
+//! whole as far as can be known, folds what the version store lacks, and reads the rest of the
+//! state back: directory, supplies, balances, recent request ids.
+//!
+//! Invariants, each refused with what is wrong and what to do
+//! * The journal reaches the mark: no synced block is missing.
+//! * From the lowest applied mark to the end, blocks are dense, each names the hash of the one
+//!   before, commit_seq is dense, logical time does not go back, checksums match.
+//! * No applied mark is beyond the journal, and each stands at the end of a block.
+//! * Per asset, the balances add up to deposits less withdrawals (I5).
+
+use std::collections::BTreeMap;
+
+use super::journal::{Block, BlockHash};
+use super::log_core::LogStart;
+use super::materializer::Folder;
+use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
+use crate::directory::Directory;
+use crate::types::{Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId, Time};
+
+/// What was found, once everything is brought up: `A` = `D` = `last`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The end of the journal.
+    pub last: Position,
+    /// Hash of its last block.
+    pub hash: BlockHash,
+    /// Logical time of its last block; 0 while there is none.
+    pub time: Time,
+    /// Deposits less withdrawals, by asset number.
+    pub supplies: Vec<Amount>,
+    /// How far the version store is.
+    pub applied: Applied,
+    /// Blocks that it lacked and now has.
+    pub folded_blocks: u64,
+    /// Requests in those.
+    pub folded_requests: u64,
+}
+
+impl Recovered {
+    /// What the commit log goes on from.
+    pub fn log_start(&self) -> LogStart {
+        LogStart { last: self.last, hash: self.hash, supplies: self.supplies.clone() }
+    }
+}
+
+/// Checks the journal, brings the version store up to it, and fills the directory. Gathers up to
+/// `fold_requests_max` requests for a fold.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with what is wrong and what to do, or what the disk says.
+pub fn recover(
+    journal: &dyn Journal,
+    store: &dyn VersionStore,
+    mark: Position,
+    directory: &Directory,
+    fold_requests_max: usize,
+) -> Result<Recovered, StoreError> {
+    let last = journal.last()?;
+    check_mark(last.as_ref(), mark)?;
+    check_mark_block(journal, mark)?;
+    let end = last.as_ref().map(Position::after).unwrap_or_default();
+    let applied = store.applied()?;
+    check_applied(applied, end)?;
+    let mut tail = Tail::open(journal, applied.both().block)?;
+    let mut folder = Folder::new(applied);
+    let (mut folded_blocks, mut folded_requests) = (0, 0);
+    while let Some(block) = tail.next()? {
+        check_applied_inside(applied, Position::after(&block))?;
+        folder.add(&block);
+        folded_blocks += 1;
+        if folder.requests() >= fold_requests_max {
+            folded_requests += folder.requests() as u64;
+            folder.finish(store)?;
+        }
+    }
+    folded_requests += folder.requests() as u64;
+    folder.finish(store)?;
+    if tail.at != end {
+        return Err(StoreError::block(tail.at.block.next(), "it is missing"));
+    }
+    fill(directory, journal)?;
+    Ok(Recovered {
+        last: end,
+        hash: last.as_ref().map_or(BlockHash::GENESIS, Block::hash),
+        time: last.as_ref().map_or(Time::default(), |block| block.header().time),
+        supplies: supplies(journal)?,
+        applied: store.applied()?,
+        folded_blocks,
+        folded_requests,
+    })
+}
+
+/// Refuses a journal that falls short of what was synced.
+///
+/// # Errors
+/// [`StoreError::Damaged`] saying which blocks are missing.
+pub fn check_mark(last: Option<&Block>, mark: Position) -> Result<(), StoreError> {
+    let end = last.map(Position::after).unwrap_or_default();
+    if end.block < mark.block {
+        return Err(StoreError::Damaged(format!(
+            "the journal ends at {end}, but {mark} was acknowledged as durable: blocks {} to {} are \
+             missing, so the log was cut or damaged; {RESTORE}",
+            end.block.next(),
+            mark.block
+        )));
+    }
+    Ok(())
+}
+
+/// The block that the mark names must be the one that was marked.
+fn check_mark_block(journal: &dyn Journal, mark: Position) -> Result<(), StoreError> {
+    if mark.block == BlockNumber::default() {
+        return Ok(());
+    }
+    match journal.block(mark.block)?.as_ref().map(Position::after) {
+        Some(found) if found == mark => Ok(()),
+        Some(found) => {
+            let what =
+                format!("it ends at seq {}, but {} was durable with it", found.seq, mark.seq);
+            Err(StoreError::block(mark.block, what))
+        }
+        None => Err(StoreError::block(mark.block, "it is missing")),
+    }
+}
+
+fn check_applied(applied: Applied, end: Position) -> Result<(), StoreError> {
+    for (name, at) in [("versions", applied.versions), ("outcomes", applied.outcomes)] {
+        if at.block > end.block || at.seq > end.seq {
+            return Err(StoreError::Damaged(format!(
+                "family {name} is at {at}, beyond the journal's end at {end}: synced blocks are \
+                 missing; {RESTORE}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An applied mark that names this block must name its seq.
+fn check_applied_inside(applied: Applied, at: Position) -> Result<(), StoreError> {
+    for (name, mark) in [("versions", applied.versions), ("outcomes", applied.outcomes)] {
+        if mark.block == at.block && mark.seq != at.seq {
+            return Err(StoreError::Damaged(format!(
+                "family {name} is at {mark}, but that block ends at seq {}; {RESTORE}",
+                at.seq
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The blocks behind a place, each checked against the one before it.
+pub struct Tail<'a> {
+    blocks: Box<dyn Iterator<Item = Result<Block, StoreError>> + 'a>,
+    /// The end of the last block that was checked.
+    pub at: Position,
+    hash: BlockHash,
+    time: Time,
+}
+
+impl<'a> Tail<'a> {
+    /// Begins behind block `behind`, which is read for its hash; 0 begins with the first block.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when that block is missing or damaged.
+    pub fn open(journal: &'a dyn Journal, behind: BlockNumber) -> Result<Self, StoreError> {
+        let blocks = journal.read_from(behind.next());
+        if behind == BlockNumber::default() {
+            let (at, time) = (Position::default(), Time::default());
+            return Ok(Self { blocks, at, hash: BlockHash::GENESIS, time });
+        }
+        let block =
+            journal.block(behind)?.ok_or_else(|| StoreError::block(behind, "it is missing"))?;
+        let (at, time) = (Position::after(&block), block.header().time);
+        Ok(Self { blocks, at, hash: block.hash(), time })
+    }
+
+    /// The next block, checked; `None` at the journal's end.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the number of the block and how it does not follow.
+    pub fn next(&mut self) -> Result<Option<Block>, StoreError> {
+        let Some(block) = self.blocks.next().transpose()? else { return Ok(None) };
+        let header = *block.header();
+        let expected = self.at.block.next();
+        if header.number != expected {
+            return Err(StoreError::block(expected, format!("{} follows instead", header.number)));
+        }
+        let wrong = |what: &str| Err(StoreError::block(expected, what));
+        if header.previous != self.hash {
+            return wrong("it does not name the hash of the block before it");
+        }
+        if header.first_seq != self.at.seq.next() {
+            return wrong("its seqs do not follow those of the block before it");
+        }
+        if header.time < self.time {
+            return wrong("its time is before that of the block before it");
+        }
+        (self.at, self.hash, self.time) = (Position::after(&block), block.hash(), header.time);
+        Ok(Some(block))
+    }
+}
+
+fn fill(directory: &Directory, journal: &dyn Journal) -> Result<(), StoreError> {
+    journal.directory(&mut |row| match row {
+        DirectoryRow::Asset(_, spec) => directory.insert_asset(spec),
+        DirectoryRow::Account(account, links) => directory.insert_account(account, &links),
+    })
+}
+
+fn supplies(journal: &dyn Journal) -> Result<Vec<Amount>, StoreError> {
+    let mut supplies = Vec::new();
+    for (asset, supply) in journal.supplies()? {
+        let index = asset.get() as usize;
+        if supplies.len() <= index {
+            supplies.resize(index + 1, Amount::ZERO);
+        }
+        supplies[index] = supply;
+    }
+    Ok(supplies)
+}
+
+/// Shows the latest state of every balance, by account and asset, and checks that they add up to
+/// the supplies.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when they do not, or when a version is newer than the journal.
+pub fn balances(
+    store: &dyn VersionStore,
+    recovered: &Recovered,
+    mut balance: impl FnMut(BalanceKey, Balance, CommitSeq),
+) -> Result<u64, StoreError> {
+    let mut sums: BTreeMap<AssetId, Option<u128>> = BTreeMap::new();
+    let mut newest = CommitSeq::default();
+    let mut count = 0;
+    store.latest(&mut |key, now, version| {
+        let sum = sums.entry(key.asset).or_insert(Some(0));
+        let parts = now.available.checked_add(now.held);
+        *sum = sum.zip(parts).and_then(|(sum, parts)| sum.checked_add(parts.get()));
+        newest = newest.max(version);
+        count += 1;
+        balance(key, now, version);
+    })?;
+    if newest > recovered.last.seq {
+        let end = recovered.last;
+        return Err(StoreError::Damaged(format!(
+            "a balance has seq {newest}, beyond the journal's end at {end}; {RESTORE}"
+        )));
+    }
+    let supplies = recovered.supplies.iter().enumerate();
+    let mut expected: BTreeMap<AssetId, u128> =
+        supplies.map(|(index, supply)| (AssetId::new(index as u32), supply.get())).collect();
+    for (asset, sum) in sums {
+        let supply = expected.remove(&asset).unwrap_or(0);
+        check_sum(asset, sum, supply)?;
+    }
+    for (asset, supply) in expected {
+        check_sum(asset, Some(0), supply)?;
+    }
+    Ok(count)
+}
+
+fn check_sum(asset: AssetId, sum: Option<u128>, supply: u128) -> Result<(), StoreError> {
+    if sum == Some(supply) {
+        return Ok(());
+    }
+    let sum = sum.map_or("more than 128 bits hold".into(), |sum| sum.to_string());
+    Err(StoreError::Damaged(format!(
+        "the balances of asset {asset} add up to {sum}, but deposits less withdrawals are {supply}; \
+         {RESTORE}"
+    )))
+}
+
+/// Shows the version-7 request ids whose time is at most `window_ms` before the last logical
+/// time, and every later one.
+///
+/// # Errors
+/// [`StoreError::Damaged`] or what the disk says.
+pub fn recent_ids(
+    store: &dyn VersionStore,
+    recovered: &Recovered,
+    window_ms: u64,
+    mut id: impl FnMut(RequestId),
+) -> Result<(), StoreError> {
+    store.ids_since(recovered.time.millis().saturating_sub(window_ms), &mut id)
+}

@@ -1,0 +1,282 @@
+//! The journal in RocksDB: one block and what it changed of the directory in one synced write.
+//!
+//! Rows of the directory are plain latest state, and are written with the block that changed
+//! them: after a crash they are exactly as the last block left them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rocksdb::{DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+
+use super::{RocksStore, damaged, io, options};
+use crate::address::Link;
+use crate::request::{AssetSpec, Command};
+use crate::store::journal::{Block, decode_command, encode_command};
+use crate::store::mark::Mark;
+use crate::store::{
+    CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
+};
+use crate::types::{AccountId, Amount, AssetId, BlockNumber, Time};
+
+/// The writing side of the log.
+pub struct RocksLog {
+    store: Arc<RocksStore>,
+    mark: Mark,
+    write: WriteOptions,
+    /// Names of the assets that have a number, in order: the next one gets the next number.
+    assets: HashSet<Box<str>>,
+}
+
+impl RocksLog {
+    pub(super) fn new(
+        store: Arc<RocksStore>,
+        mark: Mark,
+        durability: Durability,
+    ) -> Result<Self, StoreError> {
+        let mut assets = HashSet::new();
+        store.assets(&mut |_, spec| {
+            assets.insert(spec.name);
+        })?;
+        Ok(Self { store, mark, write: options::journal_write(durability), assets })
+    }
+
+    /// Adds the directory rows that the commands leave behind.
+    fn put_directory(
+        &mut self,
+        batch: &mut WriteBatch,
+        commands: &[Command],
+    ) -> Result<(), StoreError> {
+        let mut accounts: HashMap<AccountId, Vec<Link>> = HashMap::new();
+        for command in commands {
+            match command {
+                Command::PutAsset(spec) => self.put_asset(batch, spec),
+                Command::PutAccount { account, links } => {
+                    let known = self.links(&mut accounts, *account)?;
+                    for link in links {
+                        if !known.contains(link) {
+                            known.push(link.clone());
+                        }
+                    }
+                }
+                Command::RemoveLink { account, chain } => {
+                    self.links(&mut accounts, *account)?.retain(|link| link.chain != *chain);
+                }
+                Command::Swap(_) | Command::Deposit(_) | Command::Withdraw(_) => {
+                    unreachable!("not a directory command")
+                }
+            }
+        }
+        let family = self.store.family(keys::ACCOUNTS);
+        let mut value = Vec::new();
+        for (account, links) in accounts {
+            value.clear();
+            encode_command(&Command::PutAccount { account, links }, Time::NEVER, &mut value);
+            batch.put_cf(family, keys::account(account), &value);
+        }
+        Ok(())
+    }
+
+    fn put_asset(&mut self, batch: &mut WriteBatch, spec: &AssetSpec) {
+        // The same asset again is accepted and changes nothing.
+        if self.assets.contains(&spec.name) {
+            return;
+        }
+        let number = AssetId::new(u32::try_from(self.assets.len()).expect("ASSETS_MAX fits"));
+        self.assets.insert(spec.name.clone());
+        let mut value = Vec::new();
+        encode_command(&Command::PutAsset(spec.clone()), Time::NEVER, &mut value);
+        batch.put_cf(self.store.family(keys::ASSETS), keys::asset(number), &value);
+    }
+
+    /// The links of an account as this group has them so far.
+    fn links<'a>(
+        &self,
+        accounts: &'a mut HashMap<AccountId, Vec<Link>>,
+        account: AccountId,
+    ) -> Result<&'a mut Vec<Link>, StoreError> {
+        use std::collections::hash_map::Entry;
+        match accounts.entry(account) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let family = self.store.family(keys::ACCOUNTS);
+                let row =
+                    self.store.db.get_pinned_cf(family, keys::account(account)).map_err(io)?;
+                let links =
+                    row.as_deref().map(|value| decode_account(account, value)).transpose()?;
+                Ok(entry.insert(links.unwrap_or_default()))
+            }
+        }
+    }
+}
+
+impl CommitLog for RocksLog {
+    fn append(&mut self, group: &Group) -> Result<(), StoreError> {
+        let block = &group.block;
+        let mut batch = WriteBatch::with_capacity_bytes(block.bytes().len() + 256);
+        let key = keys::journal(block.header().number);
+        batch.put_cf(self.store.family(keys::JOURNAL), key, block.bytes());
+        if !group.directory.is_empty() {
+            self.put_directory(&mut batch, &group.directory)?;
+        }
+        let meta = self.store.family(keys::META);
+        for (asset, supply) in &group.supplies {
+            batch.put_cf(meta, keys::supply(*asset), supply.get().to_be_bytes());
+        }
+        self.store.db.write_opt(batch, &self.write).map_err(io)?;
+        self.mark.write(Position::after(block))
+    }
+
+    fn stop(&mut self) -> Result<(), StoreError> {
+        self.store.db.flush_wal(true).map_err(io)?;
+        self.mark.sync()
+    }
+}
+
+impl Journal for RocksStore {
+    fn last(&self) -> Result<Option<Block>, StoreError> {
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::JOURNAL), checked());
+        rows.seek_to_last();
+        match rows.item() {
+            Some((key, value)) => decode_block(key, value).map(Some),
+            None => rows.status().map(|()| None).map_err(io),
+        }
+    }
+
+    fn block(&self, number: BlockNumber) -> Result<Option<Block>, StoreError> {
+        let key = keys::journal(number);
+        let found = self.db.get_pinned_cf_opt(self.family(keys::JOURNAL), key, &checked());
+        match found.map_err(|error| StoreError::block(number, error))? {
+            Some(value) => decode_block(&key, &value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read_from(
+        &self,
+        number: BlockNumber,
+    ) -> Box<dyn Iterator<Item = Result<Block, StoreError>> + '_> {
+        let mut options = checked();
+        options.set_readahead_size(4 << 20);
+        options.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::JOURNAL), options);
+        rows.seek(keys::journal(number));
+        Box::new(Blocks { rows, expected: number, ended: false })
+    }
+
+    fn directory(&self, row: &mut dyn FnMut(DirectoryRow)) -> Result<(), StoreError> {
+        self.assets(&mut |asset, spec| row(DirectoryRow::Asset(asset, spec)))?;
+        let rows = self.db.raw_iterator_cf_opt(self.family(keys::ACCOUNTS), checked());
+        each_row(rows, |key, value| {
+            let account = keys::decode_account(key)
+                .ok_or_else(|| damaged(format!("family accounts has the key {key:02x?}")))?;
+            row(DirectoryRow::Account(account, decode_account(account, value)?));
+            Ok(())
+        })
+    }
+
+    fn supplies(&self) -> Result<Vec<(AssetId, Amount)>, StoreError> {
+        let mut supplies = Vec::new();
+        let rows = self.db.raw_iterator_cf_opt(self.family(keys::META), checked());
+        each_row(rows, |key, value| {
+            let Some(asset) = keys::decode_supply(key) else { return Ok(()) };
+            let supply = <[u8; 16]>::try_from(value).map_err(|_| {
+                damaged(format!("the supply of asset {asset} has the wrong length"))
+            })?;
+            supplies.push((asset, Amount::new(u128::from_be_bytes(supply))));
+            Ok(())
+        })?;
+        Ok(supplies)
+    }
+}
+
+impl RocksStore {
+    fn assets(&self, asset: &mut dyn FnMut(AssetId, AssetSpec)) -> Result<(), StoreError> {
+        let mut next = 0;
+        let rows = self.db.raw_iterator_cf_opt(self.family(keys::ASSETS), checked());
+        each_row(rows, |key, value| {
+            if keys::decode_asset(key) != Some(AssetId::new(next)) {
+                return Err(damaged(format!("asset {next} is missing before {key:02x?}")));
+            }
+            match decode_command(value) {
+                Ok((Command::PutAsset(spec), _)) => asset(AssetId::new(next), spec),
+                Ok(_) => {
+                    return Err(damaged(format!("the row of asset {next} is of another kind")));
+                }
+                Err(damage) => return Err(damaged(format!("asset {next} {damage}"))),
+            }
+            next += 1;
+            Ok(())
+        })
+    }
+}
+
+/// Blocks in order, and the number that the next one should have.
+struct Blocks<'a> {
+    rows: DBRawIterator<'a>,
+    expected: BlockNumber,
+    ended: bool,
+}
+
+impl Iterator for Blocks<'_> {
+    type Item = Result<Block, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let block = match self.rows.item() {
+            Some((key, value)) => decode_block(key, value),
+            None => {
+                self.ended = true;
+                let failed = self.rows.status().err()?;
+                return Some(Err(StoreError::block(self.expected, failed)));
+            }
+        };
+        match &block {
+            Ok(block) => self.expected = block.header().number.next(),
+            Err(_) => self.ended = true,
+        }
+        self.rows.next();
+        Some(block)
+    }
+}
+
+fn decode_block(key: &[u8], value: &[u8]) -> Result<Block, StoreError> {
+    let number = keys::decode_journal(key)
+        .ok_or_else(|| damaged(format!("family journal has the key {key:02x?}")))?;
+    let block =
+        Block::decode(value.to_vec()).map_err(|damage| StoreError::block(number, damage))?;
+    let found = block.header().number;
+    if found != number {
+        return Err(StoreError::block(number, format!("it holds block {found}")));
+    }
+    Ok(block)
+}
+
+fn decode_account(account: AccountId, value: &[u8]) -> Result<Vec<Link>, StoreError> {
+    match decode_command(value) {
+        Ok((Command::PutAccount { account: found, links }, _)) if found == account => Ok(links),
+        Ok(_) => Err(damaged(format!("the row of account {account} is of another kind"))),
+        Err(damage) => Err(damaged(format!("account {account} {damage}"))),
+    }
+}
+
+/// Shows every row of a family from the first on.
+fn each_row(
+    mut rows: DBRawIterator<'_>,
+    mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    rows.seek_to_first();
+    while let Some((key, value)) = rows.item() {
+        row(key, value)?;
+        rows.next();
+    }
+    rows.status().map_err(io)
+}
+
+/// Reads check the checksum of every page.
+fn checked() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_verify_checksums(true);
+    options
+}

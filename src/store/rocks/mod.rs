@@ -1,0 +1,325 @@
+//! RocksDB behind the seam: the data directory, opened with the settings that a journal needs.
+//!
+//! ```text
+//! data/            0700, created when missing
+//!   mark           last durable position, format version, and the lock (see `mark`)
+//!   db/            RocksDB: journal, versions, outcomes, accounts, assets, meta
+//!   ingest/        sorted files on their way into db/; leftovers of a crash are deleted
+//! ```
+//!
+//! Everything that can be refused is refused before RocksDB writes a byte: a directory of
+//! something else, one in use, one of a newer format, one whose database is gone.
+
+mod journal_cf;
+mod options;
+mod stats;
+mod versions_cf;
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use rocksdb::{ColumnFamily, DB, IngestExternalFileOptions, Options, WriteBatch, WriteOptions};
+
+pub use journal_cf::RocksLog;
+pub use stats::{Stats, spawn_stats};
+
+use super::mark::{self, Mark};
+use super::recovery::check_mark;
+use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, keys};
+
+/// Where RocksDB lives in the data directory.
+const DB_DIRECTORY: &str = "db";
+/// Where sorted files are written before they are moved in.
+const INGEST_DIRECTORY: &str = "ingest";
+
+/// The open database: the reading side of the journal, and the version store.
+pub struct RocksStore {
+    db: DB,
+    ingest: PathBuf,
+    /// Numbers the files in `ingest`.
+    files: AtomicU64,
+    read_only: bool,
+    options: FamilyOptions,
+    /// Held so that nobody else opens the directory; an engine's is in its [`RocksLog`].
+    _shared_lock: Option<Mark>,
+}
+
+/// Options that are needed again after opening.
+struct FamilyOptions {
+    versions: Options,
+    outcomes: Options,
+    ingest: IngestExternalFileOptions,
+    /// Derived rows are not synced: what a crash takes is folded again.
+    unsynced: WriteOptions,
+}
+
+/// A data directory opened for an engine.
+pub struct Opened {
+    /// The writing side of the log.
+    pub log: RocksLog,
+    /// The reading side, and the version store.
+    pub store: Arc<RocksStore>,
+    /// How far the journal must reach.
+    pub mark: Position,
+    /// How often the directory was opened for an engine, this time included.
+    pub boot_epoch: u64,
+}
+
+/// A data directory opened to look at.
+pub struct OpenedReadOnly {
+    /// The reading side, and the version store.
+    pub store: Arc<RocksStore>,
+    /// How far the journal must reach.
+    pub mark: Position,
+}
+
+/// Opens a data directory for an engine; creates it when it is missing or empty.
+///
+/// # Errors
+/// Every [`StoreError`] but `Violation`; nothing was changed then.
+pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
+    let (mark, position) = match state_of(data)? {
+        State::Ours => {
+            let (mark, position) = Mark::open(data, false)?;
+            check_database(data, position)?;
+            check_reaches(data, position)?;
+            (mark, position)
+        }
+        State::Empty => (Mark::create(data)?, Position::default()),
+    };
+    let store = Arc::new(RocksStore::open(data)?);
+    store.check_format(position)?;
+    store.clear_ingest()?;
+    let boot_epoch = store.next_epoch()?;
+    let log = RocksLog::new(Arc::clone(&store), mark, durability)?;
+    Ok(Opened { log, store, mark: position, boot_epoch })
+}
+
+/// Opens a data directory to look at, changing nothing. Others may look at the same time; an
+/// engine may not run.
+///
+/// # Errors
+/// As [`open`]; a directory that does not exist is refused.
+pub fn open_read_only(data: &Path) -> Result<OpenedReadOnly, StoreError> {
+    let missing = || StoreError::Foreign { path: data.into(), why: "it has no file `mark`".into() };
+    if !data.join(mark::FILE).exists() {
+        return Err(missing());
+    }
+    let (mark, position) = Mark::open(data, true)?;
+    check_database(data, position)?;
+    let store = RocksStore::open_read_only(data, Some(mark))?;
+    store.check_format(position)?;
+    Ok(OpenedReadOnly { store: Arc::new(store), mark: position })
+}
+
+enum State {
+    Empty,
+    Ours,
+}
+
+/// Tells a new directory from one of ours; creates it when it is missing.
+fn state_of(data: &Path) -> Result<State, StoreError> {
+    if !data.exists() {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(data).map_err(|error| StoreError::io("create", data, error))?;
+    }
+    let entries = fs::read_dir(data).map_err(|error| StoreError::io("read", data, error))?;
+    let mut others = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| StoreError::io("read", data, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == mark::FILE {
+            return Ok(State::Ours);
+        }
+        if name != mark::FILE_NEW && name != "lost+found" {
+            others.push(name);
+        }
+    }
+    if others.is_empty() {
+        return Ok(State::Empty);
+    }
+    others.sort();
+    let why = format!("it has no file `mark`, but `{}`", others.join("`, `"));
+    Err(StoreError::Foreign { path: data.into(), why })
+}
+
+/// Before RocksDB touches its directory: is it there, and are its families those of this build?
+fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
+    let path = data.join(DB_DIRECTORY);
+    let empty = mark == Position::default();
+    if !path.join("CURRENT").exists() {
+        // Without a database yet, the process died between creating the two.
+        let gone = format!("{} is missing, but held the journal up to {mark}", path.display());
+        return if empty { Ok(()) } else { Err(StoreError::Damaged(format!("{gone}; {RESTORE}"))) };
+    }
+    let found = options::list(&path)?;
+    if let Some(unknown) = found.iter().find(|name| !options::FAMILIES.contains(&name.as_str())) {
+        let why = format!("its database has an unknown column family `{unknown}`");
+        return Err(StoreError::Foreign { path: data.into(), why });
+    }
+    let missing = options::FAMILIES.iter().find(|name| !found.iter().any(|found| found == *name));
+    match missing {
+        Some(missing) if !empty => Err(StoreError::Damaged(format!(
+            "{} lacks the column family `{missing}`; {RESTORE}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Opening for writing settles the log's torn tail for good, so what can be refused is looked for
+/// before, without changing anything.
+fn check_reaches(data: &Path, mark: Position) -> Result<(), StoreError> {
+    if !data.join(DB_DIRECTORY).join("CURRENT").exists() {
+        return Ok(());
+    }
+    let store = RocksStore::open_read_only(data, None)?;
+    store.check_format(mark)?;
+    check_mark(store.last()?.as_ref(), mark)
+}
+
+impl RocksStore {
+    fn open(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(DB_DIRECTORY);
+        let cache = options::cache();
+        let db =
+            DB::open_cf_descriptors(&options::database(true)?, &path, options::families(&cache))
+                .map_err(|error| open_error(data, &error))?;
+        Self::new(db, data, &cache, false, None)
+    }
+
+    fn open_read_only(data: &Path, lock: Option<Mark>) -> Result<Self, StoreError> {
+        let path = data.join(DB_DIRECTORY);
+        let cache = options::cache();
+        let families = options::families(&cache);
+        let options = options::database(false)?;
+        let db = DB::open_cf_descriptors_read_only(&options, &path, families, false)
+            .map_err(|error| open_error(data, &error))?;
+        Self::new(db, data, &cache, true, lock)
+    }
+
+    fn new(
+        db: DB,
+        data: &Path,
+        cache: &rocksdb::Cache,
+        read_only: bool,
+        lock: Option<Mark>,
+    ) -> Result<Self, StoreError> {
+        let mut ingest = IngestExternalFileOptions::default();
+        ingest.set_move_files(true);
+        let options = FamilyOptions {
+            versions: options::versions(cache),
+            outcomes: options::outcomes(cache),
+            ingest,
+            unsynced: WriteOptions::default(),
+        };
+        Ok(Self {
+            db,
+            ingest: data.join(INGEST_DIRECTORY),
+            files: AtomicU64::new(0),
+            read_only,
+            options,
+            _shared_lock: lock,
+        })
+    }
+
+    /// A column family; every one is there from the opening on.
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("opened with every family")
+    }
+
+    /// Checks the format row of `meta`; writes it into a new database.
+    fn check_format(&self, mark: Position) -> Result<(), StoreError> {
+        let meta = self.family(keys::META);
+        let row = self.db.get_pinned_cf(meta, keys::FORMAT).map_err(io)?;
+        match row.as_deref().map(<[u8; 4]>::try_from) {
+            Some(Ok(bytes)) => match u32::from_be_bytes(bytes) {
+                FORMAT => Ok(()),
+                found if found > FORMAT => Err(StoreError::NewerFormat { found, known: FORMAT }),
+                found => Err(damaged(format!("its format is {found}, which never was"))),
+            },
+            Some(Err(_)) => Err(damaged("its format row has the wrong length".into())),
+            None if mark != Position::default() => Err(damaged("its format row is missing".into())),
+            None if self.read_only => Ok(()),
+            None => {
+                self.db.put_cf_opt(meta, keys::FORMAT, FORMAT.to_be_bytes(), &synced()).map_err(io)
+            }
+        }
+    }
+
+    /// Counts this opening.
+    fn next_epoch(&self) -> Result<u64, StoreError> {
+        let meta = self.family(keys::META);
+        let row = self.db.get_pinned_cf(meta, keys::BOOT_EPOCH).map_err(io)?;
+        let last = match row.as_deref().map(<[u8; 8]>::try_from) {
+            None => 0,
+            Some(Ok(bytes)) => u64::from_be_bytes(bytes),
+            Some(Err(_)) => return Err(damaged("its boot epoch has the wrong length".into())),
+        };
+        let mut batch = WriteBatch::default();
+        batch.put_cf(meta, keys::BOOT_EPOCH, (last + 1).to_be_bytes());
+        self.db.write_opt(batch, &synced()).map_err(io)?;
+        Ok(last + 1)
+    }
+
+    /// Deletes what a crash left half-written; nothing in there was part of the database.
+    fn clear_ingest(&self) -> Result<(), StoreError> {
+        let failed = |error| StoreError::io("clear", &self.ingest, error);
+        fs::create_dir_all(&self.ingest).map_err(failed)?;
+        for entry in fs::read_dir(&self.ingest).map_err(failed)? {
+            fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// A position as the value of an applied mark.
+fn encode_position(position: Position) -> [u8; 16] {
+    let mut value = [0; 16];
+    value[..8].copy_from_slice(&position.block.get().to_be_bytes());
+    value[8..].copy_from_slice(&position.seq.get().to_be_bytes());
+    value
+}
+
+/// The inverse of [`encode_position`].
+fn decode_position(value: &[u8]) -> Option<Position> {
+    let (block, seq) = value.split_first_chunk::<8>()?;
+    let seq: [u8; 8] = seq.try_into().ok()?;
+    Some(Position {
+        block: crate::types::BlockNumber::new(u64::from_be_bytes(*block)),
+        seq: crate::types::CommitSeq::new(u64::from_be_bytes(seq)),
+    })
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn damaged(what: String) -> StoreError {
+    StoreError::Damaged(format!("the database is damaged: {what}; {RESTORE}"))
+}
+
+/// What RocksDB says when an operation fails: corruption is damage, all else is the disk's.
+fn io(error: rocksdb::Error) -> StoreError {
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damaged(error.to_string()),
+        _ => StoreError::Io(format!("RocksDB: {error}")),
+    }
+}
+
+fn open_error(data: &Path, error: &rocksdb::Error) -> StoreError {
+    let text = error.to_string();
+    if text.contains("LOCK") || text.contains("lock hold") {
+        return StoreError::InUse(data.into());
+    }
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damaged(text),
+        _ => StoreError::Io(format!("cannot open {}: {text}", data.display())),
+    }
+}
