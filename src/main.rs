@@ -1,3 +1,11 @@
-//! The `crosslatch` binary.
+//! The `crosslatch` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+/// Answers are many small allocations on several threads, which is what this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    crosslatch::cli::run()
+}

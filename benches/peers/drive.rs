@@ -96,6 +96,7 @@ impl Caller {
     ) -> Result<Self> {
         let deadline = SystemClock.boot_nanos() + time.as_nanos() as u64;
         loop {
+            guard::check()?;
             self.batch.clear();
             self.batch.extend((0..batch).map(|_| self.swaps.draw()));
             let before = SystemClock.boot_nanos();
@@ -105,7 +106,6 @@ impl Caller {
             if after >= deadline {
                 return Ok(self);
             }
-            anyhow::ensure!(!guard::interrupted(), "interrupted");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 use crosslatch::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,9 +45,14 @@ pub fn watch() -> Result<()> {
     STOP.set(stop).ok().context("signals are watched twice")
 }
 
-/// Whether a signal has come.
-pub fn interrupted() -> bool {
-    STOP.get().is_some_and(|stop| stop.try_recv() == Err(TryRecvError::Disconnected))
+/// Costs some nanoseconds.
+///
+/// # Errors
+/// A signal came.
+pub fn check() -> Result<()> {
+    let stop = STOP.get().context("signals are not watched")?;
+    ensure!(stop.try_recv() != Err(TryRecvError::Disconnected), "interrupted");
+    Ok(())
 }
 
 /// Waits.

@@ -30,8 +30,9 @@ mod work;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use tempfile::TempDir;
 
@@ -98,8 +99,17 @@ impl Systems {
     }
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match compare(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compare(arguments: &Arguments) -> Result<()> {
     let workload =
         Workload { accounts: arguments.accounts, seed: arguments.seed, seconds: arguments.seconds };
     guard::watch()?;
@@ -109,7 +119,7 @@ fn main() -> Result<()> {
     print_header(&workload, &host, arguments.rounds);
 
     let mut record = Record::default();
-    measure(&arguments, &workload, scratch.path(), &mut record)?;
+    measure(arguments, &workload, scratch.path(), &mut record)?;
     record.print();
     if let Some(path) = &arguments.json {
         record.save(&workload, &host, path)?;
@@ -131,7 +141,7 @@ fn measure(
         record.fsync.push(host::fsync_latency(scratch)?);
         for system in &order {
             let done = systems.round(*system, &mut Bout { workload, scratch, record });
-            ensure!(!guard::interrupted(), "interrupted");
+            guard::check()?;
             if let Err(error) = done {
                 record.miss(&format!("{system:?}"), &error);
             }

@@ -62,7 +62,7 @@ impl Postgres {
         let trial = bout.workload.trial_time();
         let clients = self.batched.best_of(&[1, 2, 8, 32], |clients| {
             Ok(bench.pgbench(MANY_SWAPS, BATCH, clients, trial)?.swaps_per_second)
-        });
+        })?;
         let mut run = |class, how, script, swaps, clients| {
             bout.run(class, &system, how, || bench.run(script, swaps, clients))
         };

@@ -29,16 +29,16 @@ CREATE FUNCTION swap(
 DECLARE
     sufficient bigint;
 BEGIN
-    SELECT count(*) INTO sufficient FROM (
-        SELECT account, asset, available FROM balances
-        WHERE account IN (a, b) AND asset IN (asset1, asset2)
-        ORDER BY account, asset FOR UPDATE
-    ) AS locked
-    WHERE available >= CASE
+    -- FILTER and not WHERE, which PostgreSQL would apply before it locks.
+    SELECT count(*) FILTER (WHERE available >= CASE
         WHEN account = a AND asset = asset1 THEN amount1
         WHEN account = b AND asset = asset2 THEN amount2
         ELSE 0
-    END;
+    END) INTO sufficient FROM (
+        SELECT account, asset, available FROM balances
+        WHERE account IN (a, b) AND asset IN (asset1, asset2)
+        ORDER BY account, asset FOR UPDATE
+    ) AS locked;
     IF sufficient < 4 THEN RAISE EXCEPTION 'short of funds'; END IF;
     PERFORM transfer(a, b, asset1, amount1, asset2, amount2);
 END $$;

@@ -35,7 +35,7 @@ impl Product {
         let trial = bout.workload.trial_time();
         let clients = self.batched.best_of(&[1, 2, 4, 8], |clients| {
             Ok(bench.load(4_096, clients, trial, false)?.swaps_per_second)
-        });
+        })?;
         let mut run = |class, how, batch, clients| {
             let time = bout.workload.time();
             bout.run(class, NAME, how, || bench.load(batch, clients, time, true))

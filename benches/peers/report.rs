@@ -134,6 +134,9 @@ impl Record {
         let rows = self.rows();
         let width = rows.iter().map(|row| row.name().len()).max().unwrap_or(0).max(34) + 2;
         for class in Class::ALL {
+            if !rows.iter().any(|row| row.class == class) {
+                continue;
+            }
             println!();
             println!(
                 "{:width$} {:>9} {:>9} {:>9} {:>7} {:>8} {:>6}  {:13}",

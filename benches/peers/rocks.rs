@@ -23,6 +23,7 @@ use rocksdb::{
 };
 
 use crate::drive::{Driven, drive};
+use crate::guard;
 use crate::report::Bout;
 use crate::work::{ASSETS, BATCH, Callers, Class, FUNDS, Run, Swap, Workload};
 
@@ -153,9 +154,9 @@ impl Rocks {
                 Ok(bench.go(threads, batch, way, time)?.swaps_per_second)
             })
         };
-        let row_by_row = best(&mut self.row_by_row, BATCH, Way::RowByRow);
-        let netted = best(&mut self.netted, BATCH, Way::Netted);
-        let many = best(&mut self.many, 1, Way::RowByRow);
+        let row_by_row = best(&mut self.row_by_row, BATCH, Way::RowByRow)?;
+        let netted = best(&mut self.netted, BATCH, Way::Netted)?;
+        let many = best(&mut self.many, 1, Way::RowByRow)?;
         let mut run = |class, how, threads, batch, way| {
             bout.run(class, S::NAME, how, || bench.run(threads, batch, way))
         };
@@ -196,7 +197,7 @@ impl<S: Store> Bench<'_, S> {
                     Err(error) if is_conflict(&error) => caller.retries += 1,
                     Err(error) => return Err(error.into()),
                 }
-                anyhow::ensure!(!crate::guard::interrupted(), "interrupted");
+                guard::check()?;
             }
         })
     }

@@ -7,9 +7,12 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde::Serialize;
+
+use crate::guard;
 
 /// Each account holds both; they are numbered from 1.
 pub const ASSETS: u32 = 2;
@@ -128,24 +131,32 @@ pub struct Latency {
     pub p99: f64,
 }
 
-/// How many callers help a system most: tried once, kept for the rounds that follow.
+/// How many callers help a system most: tried until that is known, then kept for later rounds.
 #[derive(Default)]
 pub struct Callers(Option<usize>);
 
 impl Callers {
-    /// The candidate with the highest rate; one that fails counts as 0.
+    /// The candidate with the highest rate. One that fails cannot be it; if all do, the first is.
+    ///
+    /// # Errors
+    /// A signal came.
     pub fn best_of(
         &mut self,
         candidates: &[usize],
-        mut rate: impl FnMut(usize) -> anyhow::Result<f64>,
-    ) -> usize {
+        mut rate: impl FnMut(usize) -> Result<f64>,
+    ) -> Result<usize> {
         if let Some(known) = self.0 {
-            return known;
+            return Ok(known);
         }
-        let tried = candidates.iter().map(|callers| (*callers, rate(*callers).unwrap_or(0.0)));
-        let best = tried.max_by(|one, other| one.1.total_cmp(&other.1));
-        let best = best.map_or(1, |(callers, _)| callers);
-        self.0 = Some(best);
-        best
+        let (mut best, mut best_rate) = (candidates[0], 0.0);
+        for callers in candidates {
+            let rate = rate(*callers).unwrap_or(0.0);
+            guard::check()?;
+            if rate > best_rate {
+                (best, best_rate) = (*callers, rate);
+                self.0 = Some(best);
+            }
+        }
+        Ok(best)
     }
 }

@@ -149,7 +149,7 @@ impl Parts {
         let coordinator = spawn("coordinator".into(), &poison, move || coordinator.run())?;
         let actors = std::iter::once(coordinator).chain(actors).chain([log]).collect();
 
-        let drainer = folding.drainer(applied.clone());
+        let drainer = folding.drainer();
         let stats = rocks::spawn_stats(&store, &poison)?;
         let finish = Box::new(move || {
             folding.join();

@@ -63,7 +63,7 @@ pub fn start(
     materializer: MaterializerInput,
 ) -> Result<JoinHandle<()>, Error> {
     let poison = shared.poison.clone();
-    let actor = Actor {
+    let mut actor = Actor {
         core: LogCore::new(from, limits.shards, limits.commit_group_requests_max),
         log,
         shared,
@@ -73,7 +73,14 @@ pub fn start(
         effects: Effects::default(),
         metrics: LogMetrics::new(),
     };
-    spawn("commit-log".into(), &poison, move || actor.run().map_err(|error| error.to_string()))
+    spawn("commit-log".into(), &poison, move || {
+        let ended = actor.run().map_err(|error| error.to_string());
+        if let Err(cause) = &ended {
+            // Before the replies are dropped: who loses one asks for the cause.
+            actor.shared.poison.trip(format!("commit-log: {cause}"));
+        }
+        ended
+    })
 }
 
 struct Actor {
@@ -95,7 +102,7 @@ enum State {
 }
 
 impl Actor {
-    fn run(mut self) -> Result<(), StoreError> {
+    fn run(&mut self) -> Result<(), StoreError> {
         loop {
             let ended = self.receive();
             if ended == Err(Ended::Poisoned) || self.write_complete()? == State::Poisoned {
@@ -125,8 +132,10 @@ impl Actor {
 
     /// Writes one group after another while decisions are complete, taking in what came meanwhile.
     fn write_complete(&mut self) -> Result<State, StoreError> {
-        self.perform_effects();
         loop {
+            // Also of what came while the last group was written: nothing may wait for a message
+            // that need not come.
+            self.perform_effects();
             let next = self.core.next_group();
             if matches!(next, Err(StoreError::Violation(_))) {
                 self.metrics.supply_violation();
@@ -169,6 +178,7 @@ impl Actor {
         let position = self.core.durable_position();
         self.shared.durable.publish(position, self.core.decisions_built());
         self.metrics.durable_seq(position.seq.get());
+        // Before the materializer is waited for.
         self.perform_effects();
         Ok(match entry {
             Some(entry) => self.hand_over(entry),
@@ -226,7 +236,7 @@ impl Actor {
         State::Running
     }
 
-    fn stop(mut self) -> Result<(), StoreError> {
+    fn stop(&mut self) -> Result<(), StoreError> {
         assert!(self.core.is_idle(), "every decision had its rows when the senders left");
         self.log.stop()
     }

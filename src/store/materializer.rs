@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::durable::Progress;
 use super::journal::Block;
@@ -38,6 +38,8 @@ const FOLD_BLOCKS_MAX: usize = 4_096;
 /// How often, and how many times at most, it looks whether the store has caught up.
 const STORE_POLL_MS: u64 = 20;
 const STORE_POLLS_MAX: u32 = 500;
+/// How often a drain looks whether the thread is still there.
+const DRAIN_POLL_MS: u64 = 50;
 /// Blocks on their way from the commit log.
 const QUEUE_BLOCKS_MAX: usize = 65_536;
 
@@ -152,7 +154,7 @@ pub struct MaterializerShared {
 /// The materializer's door.
 pub struct MaterializerHandle {
     blocks: Option<MaterializerInput>,
-    drains: Sender<Drain>,
+    drainer: Drainer,
     thread: JoinHandle<()>,
 }
 
@@ -176,15 +178,20 @@ struct Drain {
 pub struct Drainer {
     drains: Sender<Drain>,
     applied: Arc<Progress>,
+    poison: Poison,
 }
 
 impl Drainer {
     /// Waits until `A` covers the block; says whether it does (not if the engine stopped before).
     pub fn drain(&self, upto: BlockNumber) -> bool {
         let (done, wait) = bounded(1);
-        // A materializer that is gone has folded everything, unless the engine was poisoned.
-        if self.drains.send(Drain { upto, _done: done }).is_ok() {
-            let _ = wait.recv();
+        let sent = self.drains.send(Drain { upto, _done: done }).is_ok();
+        // What is sent to a thread that is just ending is neither refused nor dropped: look again.
+        let poll = Duration::from_millis(DRAIN_POLL_MS);
+        while sent && self.applied.block() < upto && !self.poison.is_tripped() {
+            if wait.recv_timeout(poll) != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
         }
         self.applied.block() >= upto
     }
@@ -197,8 +204,8 @@ impl MaterializerHandle {
     }
 
     /// A way to wait for it.
-    pub fn drainer(&self, applied: Arc<Progress>) -> Drainer {
-        Drainer { drains: self.drains.clone(), applied }
+    pub fn drainer(&self) -> Drainer {
+        self.drainer.clone()
     }
 
     /// Waits for the thread, which ends when its input was dropped and everything is folded.
@@ -222,14 +229,15 @@ pub fn start(
     let (room, folded) = bounded(1);
     let (drains, drain_requests) = bounded(16);
     let poison = shared.poison.clone();
-    let materializer = Materializer {
+    let drainer = Drainer { drains, applied: Arc::clone(&shared.applied), poison: poison.clone() };
+    let mut materializer = Materializer {
         folder: Folder::new(applied),
         shared,
         fold_requests_max,
         inbox,
         drain_requests,
         drains: Vec::new(),
-        _drains: drains.clone(),
+        _drains: drainer.drains.clone(),
         room,
         oldest_nanos: 0,
         metrics: MaterializerMetrics::new(),
@@ -238,7 +246,7 @@ pub fn start(
         materializer.run().map_err(|error| error.to_string())
     })?;
     let input = MaterializerInput { blocks, folded };
-    Ok(MaterializerHandle { blocks: Some(input), drains, thread })
+    Ok(MaterializerHandle { blocks: Some(input), drainer, thread })
 }
 
 struct Materializer {
@@ -266,7 +274,7 @@ enum Woken {
 }
 
 impl Materializer {
-    fn run(mut self) -> Result<(), StoreError> {
+    fn run(&mut self) -> Result<(), StoreError> {
         loop {
             match self.next() {
                 Woken::Block(entry) => self.gather(&entry.block)?,

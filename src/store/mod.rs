@@ -320,3 +320,6 @@ pub trait VersionStore: Send + Sync {
         bulk: bool,
     ) -> Result<Box<dyn FamilyWriter + '_>, StoreError>;
 }
+
+#[cfg(test)]
+mod tests;

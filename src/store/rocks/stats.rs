@@ -68,6 +68,12 @@ fn poll(store: &Weak<RocksStore>, stopped: &Receiver<()>) {
 }
 
 impl RocksStore {
+    /// Bytes of the table files of a column family, by its name in `keys`. What is still in
+    /// memory and in the log is not counted.
+    pub fn family_bytes(&self, family: &str) -> u64 {
+        self.number(Some(family), FamilyProperty::SstBytes.property()).unwrap_or(0.0) as u64
+    }
+
     /// A property of a family, or of the store; `None` where RocksDB has no number.
     fn number(&self, family: Option<&str>, property: &str) -> Option<f64> {
         let found = match family {

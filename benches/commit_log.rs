@@ -1,0 +1,297 @@
+//! The commit log and the materializer alone, fed as fast as they go.
+//!
+//! Workload: two-leg swaps between uniformly chosen accounts in two assets, in decisions of 4,096,
+//! rows already computed; seed 7. Everything is generated before the clock starts, so the threads
+//! measured are those of the store. Every group is synced to the disk of the directory given.
+//!
+//! ```text
+//! cargo bench --bench commit_log -- [SWAPS=3000000] [ACCOUNTS=100000] [SHARDS=2] [DIRECTORY]
+//! ```
+//!
+//! Reports swaps settled (answered) and drained (folded too) per second, CPU per swap by thread,
+//! and bytes per swap.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crosslatch::actor::{Mailbox, Poison};
+use crosslatch::clock::{Clock, SystemClock};
+use crosslatch::config::Limits;
+use crosslatch::directory::Directory;
+use crosslatch::message::{
+    AnswerSlot, Answered, Applied, Batch, Decision, NewSubmission, Row, Side, ToLog, Txn, TxnRef,
+};
+use crosslatch::request::{Command, Request, Swap, Transfer};
+use crosslatch::store::commit_log::{self, LogShared};
+use crosslatch::store::durable::{Durable, InFlight, Progress};
+use crosslatch::store::materializer::{self, MaterializerShared};
+use crosslatch::store::unfolded::Unfolded;
+use crosslatch::store::{Durability, Journal, recovery, rocks};
+use crosslatch::types::{
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Leg, RequestId, Time,
+};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tokio::sync::oneshot;
+
+const BATCH: usize = 4_096;
+const SEED: u64 = 7;
+
+/// Toy coordinator and shards: keeps balances, and says what the commit log would hear.
+struct Generator {
+    shards: usize,
+    accounts: usize,
+    /// By account and asset.
+    balances: Vec<u128>,
+    /// The owner's number of each, dense per shard.
+    slots: Vec<u32>,
+    seq: CommitSeq,
+    number: u64,
+    rng: SmallRng,
+}
+
+/// The messages about one decision.
+struct Told {
+    messages: Vec<ToLog>,
+    answers: oneshot::Receiver<Answered>,
+}
+
+impl Generator {
+    fn new(shards: usize, accounts: usize) -> Self {
+        let mut next = vec![0; shards];
+        let slot = |index: usize| {
+            let shard = AccountId::new(index as u64 / 2).shard(shards);
+            next[shard] += 1;
+            next[shard] - 1
+        };
+        let slots = (0..2 * accounts).map(slot).collect();
+        let (seq, rng) = (CommitSeq::default(), SmallRng::seed_from_u64(SEED));
+        Self { shards, accounts, balances: vec![0; 2 * accounts], slots, seq, number: 0, rng }
+    }
+
+    fn deposits(&mut self, accounts: std::ops::Range<usize>) -> Told {
+        let each = accounts.flat_map(|account| [0, 1].map(|asset| (account, asset)));
+        let deposit = |(account, asset): (usize, u32)| {
+            Command::Deposit(Transfer {
+                account: AccountId::new(account as u64),
+                asset: AssetId::new(asset),
+                amount: Amount::new(1 << 60),
+                reference: "".into(),
+            })
+        };
+        self.decide(each.map(deposit).collect())
+    }
+
+    fn swaps(&mut self) -> Told {
+        let swaps = (0..BATCH).map(|_| {
+            let from = self.rng.random_range(0..self.accounts);
+            let to = (from + self.rng.random_range(1..self.accounts)) % self.accounts;
+            let amounts = [0, 1].map(|_| self.rng.random_range(1..1_000_000));
+            let [from, to] = [from, to].map(|account| AccountId::new(account as u64));
+            let leg = |from, to, asset: u32| {
+                let amount = Amount::new(amounts[asset as usize]);
+                Leg { from, to, asset: AssetId::new(asset), amount }
+            };
+            Command::Swap(Swap::new([leg(from, to, 0), leg(to, from, 1)]).expect("well-formed"))
+        });
+        let swaps = swaps.collect();
+        self.decide(swaps)
+    }
+
+    fn decide(&mut self, commands: Vec<Command>) -> Told {
+        let number = self.number;
+        self.number += 1;
+        // As at a million a second: a batch lasts four milliseconds.
+        let time = Time::new(1_700_000_000_000_000 + number * 4_096);
+        let (first_seq, len) = (self.seq.next(), commands.len() as u32);
+        let mut applied: Vec<Applied> = (0..self.shards)
+            .map(|shard| Applied { decision: number, shard, rows: vec![], slots: vec![] })
+            .collect();
+        let mut txns = Vec::with_capacity(commands.len());
+        for (index, command) in commands.into_iter().enumerate() {
+            let millis = time.millis() + index as u64 / 1_000;
+            let id = RequestId::v7(millis, self.rng.random());
+            let txn = Txn::new(Request::new(id, command), 7, self.shards).expect("well-formed");
+            self.seq = self.seq.next();
+            txn.ops().for_each(|op| self.apply(op.key, op.side, op.amount.get(), &mut applied));
+            txns.push(txn);
+        }
+        let (reply, answers) = oneshot::channel();
+        let now = SystemClock.boot_nanos();
+        let submission = NewSubmission { number, txns: len, reply, accepted_nanos: now };
+        let slots = (0..len).map(|position| AnswerSlot { submission: number, position }).collect();
+        let commits = (0..len).map(|index| TxnRef { batch: number, index }).collect();
+        let batch = Batch { number, txns, slots, sequenced_nanos: now };
+        let decision = Decision {
+            number,
+            first_seq,
+            time,
+            commits,
+            refusals: vec![],
+            duplicates: vec![],
+            voted_nanos: now,
+            decided_nanos: now,
+        };
+        let mut messages = vec![
+            ToLog::Sequenced(Arc::new(batch), vec![submission]),
+            ToLog::Decided(Arc::new(decision)),
+        ];
+        messages.extend(applied.into_iter().map(ToLog::Applied));
+        Told { messages, answers }
+    }
+
+    fn apply(&mut self, key: BalanceKey, side: Side, amount: u128, applied: &mut [Applied]) {
+        let index = key.account.get() as usize * 2 + key.asset.get() as usize;
+        let total = &mut self.balances[index];
+        let balance = |total| Balance { available: Amount::new(total), held: Amount::ZERO };
+        let before = balance(*total);
+        *total = if side == Side::Debit { *total - amount } else { *total + amount };
+        let applied = &mut applied[key.account.shard(self.shards)];
+        applied.rows.push(Row { before, after: balance(*total) });
+        applied.slots.push(self.slots[index]);
+    }
+}
+
+/// CPU nanoseconds by thread name, of this process so far.
+fn cpu_by_thread() -> BTreeMap<String, u64> {
+    let mut threads = BTreeMap::new();
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return threads };
+    for task in tasks.flatten() {
+        let read = |file| std::fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let (name, stat) = (read("comm").trim().to_owned(), read("schedstat"));
+        let nanos = stat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok());
+        *threads.entry(name).or_default() += nanos.unwrap_or_default();
+    }
+    threads
+}
+
+fn bytes_of(directory: &std::path::Path, extension: &str) -> u64 {
+    let Ok(files) = std::fs::read_dir(directory) else { return 0 };
+    files
+        .flatten()
+        .filter(|file| file.path().extension().is_some_and(|found| found == extension))
+        .filter_map(|file| file.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+struct Sizes {
+    swaps: usize,
+    accounts: usize,
+    shards: usize,
+    directory: PathBuf,
+}
+
+fn sizes() -> Sizes {
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let mut number = |default: usize| {
+        arguments.next().map_or(default, |text| text.parse().expect("a whole number"))
+    };
+    let (swaps, accounts, shards) = (number(3_000_000), number(100_000), number(2));
+    let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    Sizes { swaps, accounts, shards, directory }
+}
+
+fn main() {
+    let Sizes { swaps, accounts, shards, directory } = sizes();
+    let data = tempfile::tempdir_in(directory).expect("a directory to write to");
+    println!(
+        "{swaps} swaps, {accounts} accounts, {shards} shards, decisions of {BATCH}, seed {SEED}"
+    );
+    let limits = Limits { shards, ..Limits::default() };
+    let opened = rocks::open(data.path(), Durability::Sync).expect("opens");
+    let store = opened.store;
+    let directory = Directory::new();
+    let recovered =
+        recovery::recover(&*store, &*store, opened.mark, &directory, limits.fold_requests_max)
+            .expect("recovers");
+    let (poison, clock) = (Poison::new(), Arc::new(SystemClock));
+    let durable = Arc::new(Durable::new(recovered.last));
+    let applied = Arc::new(Progress::new(recovered.last));
+    let unfolded = Arc::new(Unfolded::new());
+    let shared = MaterializerShared {
+        store: store.clone(),
+        unfolded: unfolded.clone(),
+        applied: applied.clone(),
+        poison: poison.clone(),
+        clock: clock.clone(),
+    };
+    let mut materializer =
+        materializer::start(shared, recovered.applied, limits.fold_requests_max).expect("starts");
+    let drainer = materializer.drainer();
+    let (mailbox, messages) = Mailbox::new(limits.log_mailbox_messages_max, &poison);
+    let in_flight = Arc::new(InFlight::new());
+    let shared = LogShared {
+        durable: durable.clone(),
+        unfolded,
+        in_flight: in_flight.clone(),
+        poison: poison.clone(),
+        clock: clock.clone(),
+    };
+    let log = commit_log::start(
+        Box::new(opened.log),
+        recovered.log_start(),
+        shared,
+        &limits,
+        messages,
+        materializer.take_input(),
+    )
+    .expect("starts");
+
+    let mut generator = Generator::new(shards, accounts);
+    let send = |told: Vec<Told>| {
+        let mut last = None;
+        for Told { messages, answers } in told {
+            in_flight.admit(BATCH, usize::MAX);
+            messages.into_iter().for_each(|message| mailbox.send(message).expect("runs"));
+            last = Some(answers);
+        }
+        last.expect("something was sent").blocking_recv().expect("answered")
+    };
+    let funding = (0..accounts)
+        .step_by(BATCH / 2)
+        .map(|at| at..accounts.min(at + BATCH / 2))
+        .collect::<Vec<_>>();
+    send(funding.into_iter().map(|range| generator.deposits(range)).collect());
+    drainer.drain(durable.progress.block());
+    let told: Vec<Told> = (0..swaps.div_ceil(BATCH)).map(|_| generator.swaps()).collect();
+    let swaps = told.len() * BATCH;
+    let first = durable.progress.block();
+
+    let (began, cpu_before) = (clock.boot_nanos(), cpu_by_thread());
+    send(told);
+    let settled = clock.boot_nanos() - began;
+    assert!(drainer.drain(durable.progress.block()), "{:?}", poison.cause());
+    let drained = clock.boot_nanos() - began;
+
+    let rate = |nanos: u64| swaps as f64 * 1e9 / nanos as f64;
+    println!("settled  {:>12.0} swaps/s", rate(settled));
+    println!("drained  {:>12.0} swaps/s", rate(drained));
+    for (name, nanos) in cpu_by_thread() {
+        let nanos = nanos.saturating_sub(cpu_before.get(&name).copied().unwrap_or_default());
+        if nanos > swaps as u64 / 100 {
+            println!("cpu      {:>12.3} us/swap  {name}", nanos as f64 / 1e3 / swaps as f64);
+        }
+    }
+    let blocks = durable.progress.block().get() - first.get();
+    println!("groups   {blocks:>12} of {:.0} swaps", swaps as f64 / blocks as f64);
+    let journal: usize = store
+        .read_from(BlockNumber::new(first.get() + 1))
+        .map(|block| block.expect("intact").bytes().len())
+        .sum();
+    println!("journal  {:>12.1} bytes/swap", journal as f64 / swaps as f64);
+    for family in ["versions", "outcomes"] {
+        let bytes = store.family_bytes(family);
+        println!("{family} {:>12.1} bytes/swap", bytes as f64 / swaps as f64);
+    }
+    let db = data.path().join("db");
+    let total = bytes_of(&db, "sst") + bytes_of(&db, "log");
+    println!(
+        "on disk  {:>12.1} bytes/swap, log not yet deleted included",
+        total as f64 / swaps as f64
+    );
+    drop(mailbox);
+    log.join().expect("ends");
+    materializer.join();
+}

@@ -1,0 +1,96 @@
+//! The command line: one file a sub-command, one way out.
+//!
+//! | exit status | means |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | the request was rejected |
+//! | 2 | bad usage |
+//! | 3 | a check failed |
+//! | 4 | the server or the store failed |
+
+pub mod audit;
+pub mod load;
+pub mod metrics;
+pub mod serve;
+pub mod settings;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+
+/// Settles atomic swaps across chains: both legs latch, or neither moves.
+#[derive(Debug, Parser)]
+#[command(name = "crosslatch", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server on an embedded store.
+    Serve(serve::ServeArgs),
+    /// Loads an engine with swaps, shows it live, reports, and proves that nothing was lost.
+    Load(load::LoadArgs),
+    /// Proves offline that a data directory is whole: chain, conservation, store = journal.
+    Audit(audit::AuditArgs),
+    /// Looks at what the server measures.
+    Metrics(metrics::MetricsArgs),
+}
+
+/// Runs the command line of this process and says with what status to exit.
+pub fn run() -> ExitCode {
+    // Bad usage ends here, with clap's own message and status 2.
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Audit(args) => audit::run(args),
+        Command::Metrics(args) => metrics::run(args),
+    };
+    done.unwrap_or_else(|error| {
+        // `crosslatch ... | head` is no failure.
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("crosslatch: {error:#}");
+        ExitCode::from(status_of(&error))
+    })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn status_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Config(_)) => 2,
+        Some(Error::Read(_)) => 1,
+        Some(Error::Overloaded { .. } | Error::Stopped { .. } | Error::Storage(_)) | None => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::error::Malformed;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn statuses_tell_usage_from_failure() {
+        let config = Error::Config(Malformed::new("shards", "is 0; give 1 to 64"));
+        assert_eq!(status_of(&config.into()), 2);
+        assert_eq!(status_of(&Error::Storage("damaged".into()).into()), 4);
+        assert_eq!(status_of(&anyhow::anyhow!("anything else")), 4);
+    }
+}

@@ -1,0 +1,189 @@
+//! What the server is started with: flags over `CROSSLATCH_*` variables over a TOML file over defaults.
+//!
+//! ```toml
+//! data = "./data"
+//! listen = "127.0.0.1:7400"
+//! log = "json"
+//!
+//! [limits]                # every field of `config::Limits`
+//! shards = 2
+//! requests_in_flight_max = 131_072
+//! ```
+//!
+//! A limit is set from the environment by `CROSSLATCH_LIMITS_` and its name in capitals.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Limits;
+use crate::error::{Error, Malformed};
+
+/// Prefix of the variables that set limits.
+const LIMITS_VARIABLES: &str = "CROSSLATCH_LIMITS_";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything that a server can be told before it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The address of the HTTP server; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How log lines are written.
+    pub log: LogFormat,
+    /// Every limit of the engine.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: "./data".into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            log: LogFormat::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults, or a file where one is given, and the limits among `variables` over it.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: the file cannot be read, or which field is wrong.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            let refused =
+                |why: String| Error::Config(Malformed::new(path.display().to_string(), why));
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| refused(format!("cannot be read: {error}")))?;
+            // Checked on its own, so that a mistake in the file is shown with its line.
+            let _: Self = toml::from_str(&text)
+                .map_err(|error| refused(format!("is not a valid configuration:\n{error}")))?;
+            table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        }
+        for (name, value) in variables {
+            if let Some(limit) = name.strip_prefix(LIMITS_VARIABLES) {
+                set_limit(&mut table, limit, &name, &value)?;
+            }
+        }
+        table.try_into().map_err(|error: toml::de::Error| {
+            Error::Config(Malformed::new(LIMITS_VARIABLES, format!("…: {}", error.message())))
+        })
+    }
+
+    /// Checks what can be checked before anything is opened.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first field that is wrong.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.limits.validate().map_err(Error::Config)?;
+        if self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        let listen = self.listen;
+        Err(Error::Config(Malformed::new(
+            "listen",
+            format!(
+                "is {listen}; without any key configured the server answers everybody who \
+                 reaches it, so it only listens on loopback, as 127.0.0.1:7400 is"
+            ),
+        )))
+    }
+}
+
+fn set_limit(
+    table: &mut toml::Table,
+    limit: &str,
+    variable: &str,
+    value: &str,
+) -> Result<(), Error> {
+    let number = value.replace('_', "").parse().map_err(|_| {
+        Error::Config(Malformed::new(variable, format!("is {value:?}; give a whole number")))
+    })?;
+    let limits = table.entry("limits").or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let limits = limits.as_table_mut().expect("the file was read as settings before");
+    limits.insert(limit.to_ascii_lowercase(), toml::Value::Integer(number));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(text.as_bytes()).expect("room");
+        file
+    }
+
+    fn variables<const N: usize>(
+        pairs: [(&str, &str); N],
+    ) -> impl Iterator<Item = (String, String)> {
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter()
+    }
+
+    #[test]
+    fn variables_stand_over_the_file_over_the_defaults() {
+        let file = file("listen = \"127.0.0.1:1\"\n[limits]\nshards = 3\nfold_requests_max = 7\n");
+        let set = variables([("CROSSLATCH_LIMITS_SHARDS", "5"), ("PATH", "/bin")]);
+        let settings = Settings::load(Some(file.path()), set).expect("valid");
+        assert_eq!(settings.limits.shards, 5);
+        assert_eq!(settings.limits.fold_requests_max, 7);
+        assert_eq!(settings.limits.recent_ids_max, Limits::default().recent_ids_max);
+        assert_eq!(settings.listen.port(), 1);
+        assert_eq!(settings.data, PathBuf::from("./data"));
+        assert_eq!(settings.validate(), Ok(()));
+    }
+
+    #[test]
+    fn without_anything_the_defaults_stand() {
+        assert_eq!(Settings::load(None, variables([])), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |text: &str| {
+            let error = Settings::load(Some(file(text).path()), variables([])).expect_err(text);
+            error.to_string()
+        };
+        assert!(message("[limits]\nshard = 3").contains("unknown field `shard`"));
+        assert!(message("listen = 7").contains("listen"));
+        let error = Settings::load(None, variables([("CROSSLATCH_LIMITS_SHARDS", "many")]));
+        assert!(error.expect_err("many").to_string().contains("CROSSLATCH_LIMITS_SHARDS"));
+        let error = Settings::load(None, variables([("CROSSLATCH_LIMITS_SHARD", "1")]));
+        assert!(error.expect_err("no such limit").to_string().contains("shard"));
+        let error = Settings::load(Some(Path::new("/nowhere/it.toml")), variables([]));
+        assert!(error.expect_err("no file").to_string().contains("/nowhere/it.toml"));
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on() {
+        let on = |listen: &str| {
+            let listen = listen.parse().expect("an address");
+            Settings { listen, ..Settings::default() }.validate()
+        };
+        assert_eq!(on("[::1]:0"), Ok(()));
+        assert!(on("0.0.0.0:7400").expect_err("everybody").to_string().contains("loopback"));
+    }
+}

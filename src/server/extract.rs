@@ -1,0 +1,251 @@
+//! What a handler takes out of an HTTP request: its body, its id, parts of its path.
+//!
+//! Axum's own extractors answer in plain text; these answer with a [`Problem`]. Bodies are bounded
+//! one by one ([`BODY_BYTES_MAX`]), together ([`BODIES_KIB_MAX`]) and in time.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::config::BODY_BYTES_MAX;
+use crate::error::Malformed;
+use crate::types::{CommitSeq, RequestId};
+
+use super::json::{self, Object};
+use super::problem::Problem;
+use super::state::App;
+
+/// Bodies in memory at once, all together, in KiB; beyond that, `overloaded`.
+pub(super) const BODIES_KIB_MAX: u32 = 256 * 1024;
+/// How long a body may take to arrive.
+const BODY_WAIT: Duration = Duration::from_secs(30);
+/// Of a body that is too large, this much is read and dropped before it is refused: a client
+/// that writes all of it before it reads would otherwise meet a reset and never see why.
+const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// A JSON body, in memory.
+pub(super) struct JsonBody {
+    text: String,
+    /// Gives the memory back to the other bodies.
+    _room: OwnedSemaphorePermit,
+}
+
+impl JsonBody {
+    /// The body as an object; an empty body has no fields.
+    ///
+    /// # Errors
+    /// Where it is not JSON, or what it is instead of an object.
+    pub(super) fn object(&self) -> Result<Object<'_>, Problem> {
+        Ok(Object::parse(&self.text)?)
+    }
+
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl FromRequest<App> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let declared = is_json(request.headers());
+        let announced = announced_bytes(request.headers());
+        let room = room_for(announced.unwrap_or(BODY_BYTES_MAX), app)?;
+        let reading = read(request.into_body(), announced.unwrap_or(0));
+        let bytes = tokio::time::timeout(BODY_WAIT, reading).await.map_err(|_| {
+            let seconds = BODY_WAIT.as_secs();
+            Problem::new("timeout", format!("the body did not arrive within {seconds} seconds"))
+        })??;
+        if !declared && !bytes.is_empty() {
+            let detail = "send the header `Content-Type: application/json` (curl: --json)";
+            return Err(Problem::new("unsupported_media_type", detail));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Problem::malformed("body", "is not valid JSON: it is not UTF-8"))?;
+        Ok(Self { text, _room: room })
+    }
+}
+
+/// A page of another site can send forms and plain text here from a visitor's browser, but not
+/// JSON declared as such, unless we allow it.
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn room_for(bytes: usize, app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+    let kib = bytes.min(BODY_BYTES_MAX).div_ceil(1024);
+    let kib = u32::try_from(kib).expect("a body's limit is small");
+    app.bodies().clone().try_acquire_many_owned(kib).map_err(|_| {
+        let detail =
+            "overloaded: too many bytes of bodies are in memory; nothing was taken, try again";
+        Problem::new("overloaded", detail)
+    })
+}
+
+/// Reads a body of which `announced` bytes are announced (0 for unknown).
+async fn read(mut body: Body, announced: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::with_capacity(announced.min(BODY_BYTES_MAX));
+    let mut total = 0;
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let broken = |_| Problem::malformed("body", "broke off before its end");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        total += data.len();
+        if total > DISCARDED_BYTES_MAX {
+            break;
+        }
+        if total <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data);
+        } else {
+            bytes = Vec::new();
+        }
+    }
+    if total > BODY_BYTES_MAX {
+        let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes; send less at a time");
+        return Err(Problem::new("body_too_large", detail).at("body"));
+    }
+    Ok(bytes)
+}
+
+/// The `Idempotency-Key` header, if there is one: a request id, in quotes or not.
+pub(super) struct Key(pub(super) Option<RequestId>);
+
+const KEY: &str = "idempotency-key";
+
+impl FromRequestParts<App> for Key {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let mut keys = parts.headers.get_all(KEY).iter();
+        let Some(first) = keys.next() else { return Ok(Self(None)) };
+        if keys.next().is_some() {
+            return Err(Problem::malformed("Idempotency-Key", "is given twice"));
+        }
+        let text = first.to_str().unwrap_or_default().trim();
+        let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+        let id = bare.parse().map_err(|why: String| Problem::malformed("Idempotency-Key", why))?;
+        Ok(Self(Some(id)))
+    }
+}
+
+impl Key {
+    /// The id under which a request is sent: in the body or the header; if in both, the same.
+    ///
+    /// # Errors
+    /// The two differ, or the one in the body is none.
+    pub(super) fn or_body(self, body: &mut Object<'_>) -> Result<Option<RequestId>, Malformed> {
+        match (self.0, body.optional("request_id", json::request_id)?) {
+            (Some(header), Some(body)) if header != body => {
+                let why = "differs from the Idempotency-Key header; give one of them";
+                Err(Malformed::new("request_id", why))
+            }
+            (header, body) => Ok(body.or(header)),
+        }
+    }
+
+    /// The same, where an id must be given.
+    ///
+    /// # Errors
+    /// Also when there is none.
+    pub(super) fn required(self, body: &mut Object<'_>) -> Result<RequestId, Malformed> {
+        self.or_body(body)?.ok_or_else(|| {
+            let why = "is missing; give a UUID, best of version 7, here or as Idempotency-Key";
+            Malformed::new("request_id", why)
+        })
+    }
+}
+
+/// The variable parts of a path, as text.
+pub(super) struct Param<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<App> for Param<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, app).await {
+            Ok(Path(values)) => Ok(Self(values)),
+            Err(rejection) => Err(Problem::malformed("path", rejection.body_text())),
+        }
+    }
+}
+
+/// A number in a path.
+///
+/// # Errors
+/// The name of the part and what is wrong with it.
+pub(super) fn number(name: &str, text: &str) -> Result<u64, Problem> {
+    json::number_from(text).map_err(|why| Problem::malformed(name, why))
+}
+
+/// `?at=SEQ`, and nothing else.
+pub(super) struct At(pub(super) Option<CommitSeq>);
+
+impl FromRequestParts<App> for At {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let mut at = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if name != "at" {
+                return Err(Problem::malformed(name, "is not a parameter known here"));
+            }
+            if at.replace(CommitSeq::new(number("at", value)?)).is_some() {
+                return Err(Problem::malformed("at", "is given twice"));
+            }
+        }
+        Ok(Self(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_is_json() {
+        for (kind, json) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("application/jsonp", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            assert_eq!(is_json(&headers), json, "{kind}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_id_comes_from_the_body_or_the_header_but_not_from_both() {
+        let one = "018bcfe5-687b-7000-8000-000000000001";
+        let body = format!(r#"{{"request_id": "{one}"}}"#);
+        let id: RequestId = one.parse().expect("an id");
+        let other = RequestId::new(2);
+        let read = |key, body: &str| Key(key).required(&mut Object::parse(body).expect("json"));
+        assert_eq!(read(None, &body), Ok(id));
+        assert_eq!(read(Some(id), &body), Ok(id));
+        assert_eq!(read(Some(other), "{}"), Ok(other));
+        assert!(read(Some(other), &body).expect_err("two ids").why.contains("differs"));
+        assert!(read(None, "{}").expect_err("no id").why.contains("missing"));
+        assert!(read(None, r#"{"request_id": "abc"}"#).is_err());
+    }
+}

@@ -1,0 +1,78 @@
+//! The HTTP face of the engine: JSON under `/v1`, health and metrics beside it.
+//!
+//! ```text
+//! connection ─► extract (body, id, path) ─► handler ─► engine ─► receipt or problem
+//! ```
+//!
+//! A handler reads its request field by field ([`json`]), hands it to the engine and shows the
+//! outcome ([`receipt`]); everything refused or failed is one kind of object ([`problem`]).
+//! Numbers that exceed 2^53 leave as decimal strings, assets go by their names. Nothing runs on a
+//! worker of tokio that could block it.
+
+mod accounts;
+mod assets;
+mod extract;
+mod health;
+mod json;
+mod listener;
+mod names;
+pub mod problem;
+mod reads;
+mod receipt;
+mod state;
+mod swaps;
+mod transfers;
+
+use std::io;
+use std::net::TcpListener;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post, put};
+use tower_http::trace::TraceLayer;
+
+pub use state::App;
+
+use listener::Listener;
+
+/// Every path that the server answers.
+pub fn router(app: App) -> Router {
+    Router::new()
+        .route("/v1/assets", get(assets::list))
+        .route("/v1/assets/{asset}", put(assets::put).get(assets::get))
+        .route("/v1/accounts/{account}", put(accounts::put).get(accounts::get))
+        .route("/v1/accounts/{account}/links", post(accounts::link))
+        .route("/v1/accounts/{account}/links/{chain_id}", delete(accounts::unlink))
+        .route("/v1/accounts/{account}/balances", get(reads::balances))
+        .route("/v1/links/{chain_id}/{address}", get(accounts::by_address))
+        .route("/v1/deposits", post(transfers::deposit))
+        .route("/v1/withdrawals", post(transfers::withdraw))
+        .route("/v1/swaps", post(swaps::one))
+        .route("/v1/swaps:batch", post(swaps::batch))
+        .route("/v1/swaps/{request_id}", get(reads::outcome))
+        .route("/v1/requests/{request_id}", get(reads::outcome))
+        .route("/v1/audit", get(reads::audit))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/version", get(health::version))
+        .route("/metrics", get(health::metrics))
+        .fallback(health::not_found)
+        .method_not_allowed_fallback(health::method_not_allowed)
+        // The extractor has a limit of its own, which it explains.
+        .layer(DefaultBodyLimit::disable())
+        .layer(TraceLayer::new_for_http().on_failure(()))
+        .with_state(app)
+}
+
+/// Answers on `listener` until `stop` is done, and then what is in flight.
+///
+/// # Errors
+/// The operating system refuses the socket.
+pub async fn serve(
+    app: App,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let listener = Listener::new(listener)?;
+    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+}

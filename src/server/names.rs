@@ -1,0 +1,213 @@
+//! What a request called things: the engine answers in numbers, the caller wants its own words back.
+//!
+//! An asset that does not exist has no number, and yet its request has to reach the engine: only
+//! there is the refusal decided in its turn, journaled and the same for ever. It goes under a
+//! *stand-in*, a number that no asset can have, made of the hash of the name. Should the asset be
+//! created later, the same body means another number; the engine would call the id reused, and
+//! [`Names::stand_in_of`] tells that this is the old request that was refused.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config::ASSETS_MAX;
+use crate::directory::Directory;
+use crate::error::Reject;
+use crate::request::{Command, Swap, Transfer};
+use crate::types::{AccountId, AssetId, Leg};
+
+/// Set in every stand-in, and in no asset's number.
+const STAND_IN: u32 = 1 << 31;
+const _: () = assert!(ASSETS_MAX < STAND_IN as usize);
+
+/// A request as its caller wrote it, as far as an answer needs it.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    command: Option<Command>,
+    unknown: Vec<Box<str>>,
+}
+
+impl Names {
+    /// Looks an asset up; one that does not exist gets its stand-in and is remembered by name.
+    pub(super) fn resolve(&mut self, name: &str, directory: &Directory) -> AssetId {
+        directory.asset_by_name(name).unwrap_or_else(|| {
+            self.unknown.push(name.into());
+            stand_in(name)
+        })
+    }
+
+    /// Remembers what was asked for.
+    pub(super) fn keep(&mut self, command: &Command) {
+        self.command = Some(command.clone());
+    }
+
+    /// The name under which the caller or everybody knows the asset.
+    pub(super) fn asset(&self, asset: AssetId, directory: &Directory) -> Option<Box<str>> {
+        match directory.asset(asset) {
+            Some(spec) => Some(spec.name),
+            None => self.unknown.iter().find(|name| stand_in(name) == asset).cloned(),
+        }
+    }
+
+    /// Whether this request, sent while one of its assets did not exist, went under `asset` in
+    /// that asset's place; if so, the asset's name.
+    pub(super) fn stand_in_of(&self, asset: AssetId, directory: &Directory) -> Option<Box<str>> {
+        let now: Vec<AssetId> = match self.command.as_ref()? {
+            Command::Swap(swap) => swap.legs().iter().map(|leg| leg.asset).collect(),
+            Command::Deposit(transfer) | Command::Withdraw(transfer) => vec![transfer.asset],
+            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
+                vec![]
+            }
+        };
+        let mut names = now.into_iter().filter_map(|asset| self.asset(asset, directory));
+        names.find(|name| stand_in(name) == asset)
+    }
+
+    /// This request as it was while the asset `name` did not exist.
+    pub(super) fn with_unknown(&self, name: Box<str>, directory: &Directory) -> Self {
+        let now = directory.asset_by_name(&name);
+        let then = |asset| if Some(asset) == now { stand_in(&name) } else { asset };
+        let command = self.command.clone().map(|command| rename(command, then));
+        Self { command, unknown: vec![name] }
+    }
+
+    /// The field of the request that a refusal is about.
+    pub(super) fn field(&self, reject: &Reject, directory: &Directory) -> Option<String> {
+        match (reject, self.command.as_ref()) {
+            (Reject::Malformed(malformed), _) => Some(malformed.field.clone()),
+            (Reject::RequestIdReused, _) => Some("request_id".into()),
+            (Reject::Expired, _) => Some("deadline".into()),
+            (reject, Some(Command::Swap(swap))) => field_of_swap(reject, swap, directory),
+            (reject, Some(Command::Deposit(transfer) | Command::Withdraw(transfer))) => {
+                field_of_transfer(reject, transfer)
+            }
+            (Reject::AlreadyExists(_), _) => Some("asset".into()),
+            (Reject::UnknownAccount(_), _) => Some("account".into()),
+            (Reject::AlreadyLinked(_), _) => Some("links".into()),
+            _ => None,
+        }
+    }
+}
+
+fn stand_in(name: &str) -> AssetId {
+    AssetId::new(STAND_IN | (xxh3_64(name.as_bytes()) >> 33) as u32)
+}
+
+/// The command with other assets in place of its own.
+fn rename(command: Command, asset: impl Fn(AssetId) -> AssetId) -> Command {
+    match command {
+        Command::Swap(swap) => {
+            let legs = swap.legs().iter().map(|leg| Leg { asset: asset(leg.asset), ..*leg });
+            Command::Swap(Swap::new(legs).expect("assets do not decide a swap's form"))
+        }
+        Command::Deposit(to) => Command::Deposit(Transfer { asset: asset(to.asset), ..to }),
+        Command::Withdraw(from) => Command::Withdraw(Transfer { asset: asset(from.asset), ..from }),
+        directory => directory,
+    }
+}
+
+fn field_of_swap(reject: &Reject, swap: &Swap, directory: &Directory) -> Option<String> {
+    let legs = swap.legs();
+    let party = |index: usize, account: AccountId| {
+        let side = if legs[index].from == account { "from" } else { "to" };
+        Some(format!("legs[{index}].{side}"))
+    };
+    let is_party = |index: &usize, account: AccountId| {
+        legs[*index].from == account || legs[*index].to == account
+    };
+    let mut places = 0..legs.len();
+    match reject {
+        Reject::UnknownAsset(asset) => {
+            let index = places.find(|index| legs[*index].asset == *asset)?;
+            Some(format!("legs[{index}].asset"))
+        }
+        Reject::UnknownAccount(account) => {
+            party(places.find(|index| is_party(index, *account))?, *account)
+        }
+        Reject::NotLinked { account, chain } => {
+            let there = |index: &usize| directory.chain(legs[*index].asset) == Some(*chain);
+            party(places.find(|index| is_party(index, *account) && there(index))?, *account)
+        }
+        Reject::InsufficientFunds { account, asset, .. } => {
+            let pays =
+                |index: &usize| legs[*index].from == *account && legs[*index].asset == *asset;
+            Some(format!("legs[{}].amount", places.find(pays)?))
+        }
+        _ => None,
+    }
+}
+
+fn field_of_transfer(reject: &Reject, transfer: &Transfer) -> Option<String> {
+    let field = match reject {
+        Reject::UnknownAsset(asset) if *asset == transfer.asset => "asset",
+        Reject::UnknownAccount(_) | Reject::NotLinked { .. } => "account",
+        Reject::SupplyExceeded(_) | Reject::InsufficientFunds { .. } => "amount",
+        _ => return None,
+    };
+    Some(field.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::AssetSpec;
+    use crate::types::{Amount, ChainId, ChainKind};
+
+    fn asset(name: &str) -> AssetSpec {
+        AssetSpec {
+            name: name.into(),
+            chain: ChainId::new(1),
+            chain_kind: ChainKind::Other,
+            token: "native".into(),
+            decimals: 0,
+        }
+    }
+
+    fn swap(names: &mut Names, assets: [&str; 2], directory: &Directory) {
+        let leg = |from, to, asset| Leg {
+            from: AccountId::new(from),
+            to: AccountId::new(to),
+            asset,
+            amount: Amount::new(1),
+        };
+        let [first, second] = assets.map(|name| names.resolve(name, directory));
+        let swap = Swap::new([leg(1, 2, first), leg(2, 1, second)]).expect("a swap");
+        names.keep(&Command::Swap(swap));
+    }
+
+    #[test]
+    fn an_asset_that_does_not_exist_keeps_its_name_and_field() {
+        let directory = Directory::new();
+        directory.insert_asset(asset("ETH"));
+        let mut names = Names::default();
+        swap(&mut names, ["ETH", "DOGE"], &directory);
+        let reject = Reject::UnknownAsset(stand_in("DOGE"));
+        assert_eq!(names.field(&reject, &directory).as_deref(), Some("legs[1].asset"));
+        assert_eq!(names.asset(stand_in("DOGE"), &directory).as_deref(), Some("DOGE"));
+    }
+
+    #[test]
+    fn a_refused_request_is_recognized_after_its_asset_was_created() {
+        let directory = Directory::new();
+        directory.insert_asset(asset("ETH"));
+        directory.insert_asset(asset("DOGE"));
+        let mut names = Names::default();
+        swap(&mut names, ["ETH", "DOGE"], &directory);
+        assert_eq!(names.stand_in_of(stand_in("DOGE"), &directory).as_deref(), Some("DOGE"));
+        assert_eq!(names.stand_in_of(stand_in("SHIB"), &directory), None);
+    }
+
+    #[test]
+    fn refusals_name_the_party_at_fault() {
+        let directory = Directory::new();
+        directory.insert_asset(asset("ETH"));
+        let mut names = Names::default();
+        swap(&mut names, ["ETH", "ETH"], &directory);
+        let account = AccountId::new(2);
+        let field = |reject| names.field(&reject, &directory).expect("a field");
+        assert_eq!(field(Reject::UnknownAccount(account)), "legs[0].to");
+        assert_eq!(field(Reject::NotLinked { account, chain: ChainId::new(1) }), "legs[0].to");
+        let (asset, seq) = (AssetId::new(0), crate::types::CommitSeq::new(1));
+        let short_by = Amount::new(1);
+        let short = Reject::InsufficientFunds { account, asset, short_by, seq };
+        assert_eq!(field(short), "legs[1].amount");
+    }
+}

@@ -1,0 +1,319 @@
+//! "No" in HTTP: every refusal and every failure as one `application/problem+json` object (RFC 9457).
+//!
+//! `code` is stable and one of [`CODES`]; `status` says what became of the request:
+//!
+//! | `status` | means |
+//! |---|---|
+//! | `rejected` | refused: nothing changed, and nothing will under this request id unless the code is `malformed` or `overloaded` |
+//! | `failed` | the engine stopped before it could say: ask again by request id |
+//! | `unknown` | what was asked about is not known here |
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::error::{Error, Malformed, Reject};
+use crate::types::{AccountId, Amount, ChainId, CommitSeq, RequestId};
+
+use super::json::NotAnObject;
+
+/// Seconds after which a caller that met `overloaded` may try again.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// One documented code.
+#[derive(Clone, Copy, Debug)]
+pub struct Code {
+    /// The stable name.
+    pub name: &'static str,
+    /// The HTTP status that goes with it.
+    pub http: u16,
+    /// The same for every occurrence.
+    pub title: &'static str,
+}
+
+const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
+    Code { name, http, title }
+}
+
+/// Every code that a problem can carry: first those of refused requests in order of precedence
+/// (of several reasons the first is given), then those of HTTP itself and of the engine.
+pub const CODES: [Code; 21] = [
+    code("malformed", 400, "The request breaks a rule of form"),
+    code("request_id_reused", 409, "The request id was used for another request"),
+    code("expired", 410, "The deadline has passed"),
+    code("unknown_asset", 404, "No such asset"),
+    code("unknown_chain", 404, "No asset is on such a chain"),
+    code("unknown_account", 404, "No such account"),
+    code("already_exists", 409, "It exists with another description"),
+    code("already_linked", 409, "The link would not be unique"),
+    code("not_linked", 422, "A party has no address on the asset's chain"),
+    code("supply_exceeded", 422, "The asset's supply is capped"),
+    code("insufficient_funds", 422, "A party has less than it would pay"),
+    code("unknown_request", 404, "No such request"),
+    code("unknown_link", 404, "No account is behind that address"),
+    code("not_found", 404, "There is no such path"),
+    code("method_not_allowed", 405, "The path does not take that method"),
+    code("timeout", 408, "The request did not arrive in time"),
+    code("body_too_large", 413, "The body is too large"),
+    code("unsupported_media_type", 415, "The body is not declared as JSON"),
+    code("overloaded", 503, "Too much is in flight"),
+    code("stopped", 503, "The engine has stopped"),
+    code("storage", 500, "The store has failed"),
+];
+
+/// A refusal or failure on its way out. Boxed, as it travels in every `Result` of the server.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Problem(Box<Members>);
+
+#[derive(Clone, Debug, Serialize)]
+struct Members {
+    status: &'static str,
+    code: &'static str,
+    title: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<RequestId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<AccountId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asset: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain_id: Option<ChainId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short_by: Option<Amount>,
+    /// The state that was seen: a decimal string like every seq.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip)]
+    http: u16,
+}
+
+impl Problem {
+    /// A problem with one of [`CODES`], and what is particular to this occurrence.
+    pub(super) fn new(code: &str, detail: impl Into<String>) -> Self {
+        let known = CODES.iter().find(|known| known.name == code);
+        let Code { name, http, title } = *known.expect("only documented codes are used");
+        let status = match name {
+            "stopped" | "storage" => "failed",
+            "unknown_request" | "unknown_link" | "not_found" => "unknown",
+            _ => "rejected",
+        };
+        Self(Box::new(Members {
+            status,
+            code: name,
+            title,
+            detail: detail.into(),
+            field: None,
+            request_id: None,
+            account: None,
+            asset: None,
+            chain_id: None,
+            short_by: None,
+            seq: None,
+            time: None,
+            line: None,
+            column: None,
+            http,
+        }))
+    }
+
+    /// A rule of form that `field` breaks.
+    pub(super) fn malformed(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Malformed::new(field, why).into()
+    }
+
+    /// A refusal, with what it says of itself. `asset` is the name of the asset that it is about.
+    pub(super) fn reject(reject: &Reject, asset: Option<&str>) -> Self {
+        let mut problem = Self::new(reject.code(), detail(reject, asset));
+        let members = &mut *problem.0;
+        members.asset = asset.map(str::to_owned);
+        match reject {
+            Reject::Malformed(malformed) => members.field = Some(malformed.field.clone()),
+            Reject::UnknownChain(chain) => members.chain_id = Some(*chain),
+            Reject::UnknownAccount(account) => members.account = Some(*account),
+            Reject::NotLinked { account, chain } => {
+                members.account = Some(*account);
+                members.chain_id = Some(*chain);
+            }
+            Reject::InsufficientFunds { account, asset: _, short_by, seq } => {
+                members.account = Some(*account);
+                members.short_by = Some(*short_by);
+                members.seq = Some(seq.to_string());
+            }
+            Reject::RequestIdReused
+            | Reject::Expired
+            | Reject::UnknownAsset(_)
+            | Reject::AlreadyExists(_)
+            | Reject::AlreadyLinked(_)
+            | Reject::SupplyExceeded(_) => {}
+        }
+        problem
+    }
+
+    /// The refusal of an asset that goes by no number.
+    pub(super) fn unknown_asset(name: &str) -> Self {
+        let name: String = name.chars().take(64).collect();
+        let mut problem = Self::new("unknown_asset", format!("asset {name} does not exist"));
+        problem.0.asset = Some(name);
+        problem
+    }
+
+    /// Says which field is at fault.
+    pub(super) fn at(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
+    /// Says of which request it is the outcome.
+    pub(super) fn of(mut self, request: RequestId) -> Self {
+        self.0.request_id = Some(request);
+        self
+    }
+
+    /// Says which state the refusal saw, and when.
+    pub(super) fn seen(mut self, seq: CommitSeq, time: String) -> Self {
+        self.0.seq.get_or_insert_with(|| seq.to_string());
+        self.0.time = Some(time);
+        self
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+}
+
+/// The refusal in words, with the asset's name in place of its number.
+fn detail(reject: &Reject, asset: Option<&str>) -> String {
+    let Some(asset) = asset else {
+        return match reject {
+            // Its number may be a stand-in, which means nothing to anybody.
+            Reject::UnknownAsset(_) => "an asset that the request named did not exist".into(),
+            other => other.to_string(),
+        };
+    };
+    match reject {
+        Reject::UnknownAsset(_) => format!("asset {asset} does not exist"),
+        Reject::SupplyExceeded(_) => {
+            format!("the supply of asset {asset} would exceed the cap of 2^127 - 1")
+        }
+        Reject::InsufficientFunds { account, short_by, seq, .. } => {
+            format!("account {account} is short of {asset} by {short_by} at seq {seq}")
+        }
+        Reject::Malformed(_)
+        | Reject::RequestIdReused
+        | Reject::Expired
+        | Reject::UnknownChain(_)
+        | Reject::UnknownAccount(_)
+        | Reject::AlreadyExists(_)
+        | Reject::AlreadyLinked(_)
+        | Reject::NotLinked { .. } => reject.to_string(),
+    }
+}
+
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        Self::new("malformed", malformed.to_string()).at(malformed.field)
+    }
+}
+
+impl From<NotAnObject> for Problem {
+    fn from(NotAnObject { why, line, column }: NotAnObject) -> Self {
+        let mut problem = Self::malformed("body", why);
+        if line > 0 {
+            problem.0.line = Some(line);
+            problem.0.column = Some(column);
+        }
+        problem
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Overloaded { .. } => Self::new("overloaded", error.to_string()),
+            Error::Stopped { .. } => Self::new("stopped", error.to_string()),
+            Error::Storage(_) => Self::new("storage", error.to_string()),
+            Error::Config(malformed) => malformed.clone().into(),
+            Error::Read(reject) => Self::reject(reject, None),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).expect("plain members always serialize");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.0.http).expect("CODES hold valid statuses");
+        let headers = response.headers_mut();
+        let kind = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, kind);
+        if self.code() == "overloaded" {
+            let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+            headers.insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::AssetId;
+
+    #[test]
+    fn every_refusal_has_a_documented_code_in_order_of_precedence() {
+        for (documented, code) in CODES.iter().zip(Reject::CODES) {
+            assert_eq!(documented.name, code);
+        }
+        let mut names: Vec<&str> = CODES.iter().map(|code| code.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CODES.len());
+    }
+
+    #[test]
+    fn assets_go_by_their_names() {
+        let reject = Reject::InsufficientFunds {
+            account: AccountId::new(7),
+            asset: AssetId::new(3),
+            short_by: Amount::new(5),
+            seq: CommitSeq::new(11),
+        };
+        let problem = Problem::reject(&reject, Some("ETH")).at("legs[0].amount");
+        assert_eq!(
+            serde_json::to_value(&problem).expect("an object"),
+            serde_json::json!({
+                "status": "rejected",
+                "code": "insufficient_funds",
+                "title": "A party has less than it would pay",
+                "detail": "account 7 is short of ETH by 5 at seq 11",
+                "field": "legs[0].amount",
+                "account": 7,
+                "asset": "ETH",
+                "short_by": "5",
+                "seq": "11",
+            })
+        );
+    }
+
+    #[test]
+    fn overload_says_when_to_come_back() {
+        let error = Error::Overloaded { limit: "requests_in_flight_max", max: 9 };
+        let response = Problem::from(error).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+}

@@ -1,0 +1,282 @@
+//! Outcomes as JSON: a receipt, or the problem that says why there is none.
+//!
+//! A receipt holds what the journal holds, so it is the same however often and however late it is
+//! asked for: right after the request, by request id, after a restart.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::address::Link;
+use crate::directory::Directory;
+use crate::error::Reject;
+use crate::request::{AssetSpec, Command, LegReceipt, Outcome, Receipt, Refusal};
+use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time};
+
+use super::names::Names;
+use super::problem::Problem;
+
+/// An answer as it stands in a response, alone or in a batch.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Answer {
+    /// It happened.
+    Settled(ReceiptBody),
+    /// It did not.
+    Refused(Problem),
+}
+
+impl Answer {
+    /// The outcome of a request whose asset names are still known.
+    pub(super) fn of(outcome: Outcome, names: &Names, directory: &Directory) -> Self {
+        match outcome {
+            Outcome::Settled(receipt) => Self::Settled(ReceiptBody::new(receipt, directory)),
+            Outcome::Rejected(refusal) => Self::Refused(refused(&refusal, names, directory)),
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Settled(body) => json(StatusCode::OK, &body),
+            Self::Refused(problem) => problem.into_response(),
+        }
+    }
+}
+
+/// A JSON response.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("plain members always serialize");
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// The refusal with the names and the field that its request had for what it is about.
+fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
+    let reject = &refusal.reject;
+    let asset = match reject {
+        Reject::UnknownAsset(asset)
+        | Reject::SupplyExceeded(asset)
+        | Reject::InsufficientFunds { asset, .. } => names.asset(*asset, directory),
+        _ => None,
+    };
+    let mut problem = Problem::reject(reject, asset.as_deref()).of(refusal.request_id);
+    if let Some(field) = names.field(reject, directory) {
+        problem = problem.at(field);
+    }
+    // Without a time it is not journaled and speaks of no state.
+    if refusal.time == Time::default() {
+        return problem;
+    }
+    problem.seen(refusal.seq, rfc_3339(refusal.time))
+}
+
+/// A settled request: what every receipt has, and what its kind adds.
+#[derive(Debug, Serialize)]
+pub(super) struct ReceiptBody {
+    status: &'static str,
+    request_id: RequestId,
+    commit_seq: String,
+    time: String,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum What {
+    Swap {
+        legs: Vec<LegBody>,
+    },
+    Transfer {
+        account: AccountId,
+        asset: Box<str>,
+        amount: Amount,
+        reference: Box<str>,
+        before: Amount,
+        after: Amount,
+    },
+    Asset(AssetBody),
+    Account {
+        account: AccountId,
+        links: Vec<Link>,
+    },
+    NoLink {
+        account: AccountId,
+        chain_id: ChainId,
+    },
+}
+
+#[derive(Debug, Serialize)]
+struct LegBody {
+    from: AccountId,
+    to: AccountId,
+    asset: Box<str>,
+    amount: Amount,
+    from_before: Amount,
+    from_after: Amount,
+    to_before: Amount,
+    to_after: Amount,
+}
+
+/// An asset as it is described to clients.
+#[derive(Debug, Serialize)]
+pub(super) struct AssetBody {
+    asset: Box<str>,
+    chain_id: ChainId,
+    chain_kind: ChainKind,
+    token: Box<str>,
+    decimals: u8,
+}
+
+impl From<AssetSpec> for AssetBody {
+    fn from(spec: AssetSpec) -> Self {
+        let AssetSpec { name, chain, chain_kind, token, decimals } = spec;
+        Self { asset: name, chain_id: chain, chain_kind, token, decimals }
+    }
+}
+
+impl ReceiptBody {
+    fn new(receipt: Receipt, directory: &Directory) -> Self {
+        let Receipt { request_id, commit_seq, time, command, legs, change } = receipt;
+        let what = match command {
+            Command::Swap(_) => {
+                What::Swap { legs: legs.iter().map(|leg| LegBody::new(leg, directory)).collect() }
+            }
+            Command::Deposit(transfer) | Command::Withdraw(transfer) => {
+                let change = change.unwrap_or_default();
+                What::Transfer {
+                    account: transfer.account,
+                    asset: asset_name(transfer.asset, directory),
+                    amount: transfer.amount,
+                    reference: transfer.reference,
+                    before: change.before,
+                    after: change.after,
+                }
+            }
+            Command::PutAsset(spec) => What::Asset(spec.into()),
+            Command::PutAccount { account, links } => What::Account { account, links },
+            Command::RemoveLink { account, chain } => What::NoLink { account, chain_id: chain },
+        };
+        let commit_seq = commit_seq.to_string();
+        Self { status: "settled", request_id, commit_seq, time: rfc_3339(time), what }
+    }
+}
+
+impl LegBody {
+    fn new(receipt: &LegReceipt, directory: &Directory) -> Self {
+        let LegReceipt { leg, from, to } = receipt;
+        Self {
+            from: leg.from,
+            to: leg.to,
+            asset: asset_name(leg.asset, directory),
+            amount: leg.amount,
+            from_before: from.before,
+            from_after: from.after,
+            to_before: to.before,
+            to_after: to.after,
+        }
+    }
+}
+
+/// The name of an asset that exists: assets are never removed.
+pub(super) fn asset_name(asset: AssetId, directory: &Directory) -> Box<str> {
+    directory.asset(asset).map_or_else(|| asset.to_string().into(), |spec| spec.name)
+}
+
+/// A time in UTC, always with six decimals.
+pub(super) fn rfc_3339(time: Time) -> String {
+    let micros = i64::try_from(time.get()).unwrap_or(i64::MAX);
+    let stamp = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
+    format!("{stamp:.6}")
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::request::{Change, Swap, Transfer};
+    use crate::types::{CommitSeq, Leg};
+
+    fn directory() -> Directory {
+        let directory = Directory::new();
+        for (name, chain) in [("ETH", 1), ("SOL", 101)] {
+            directory.insert_asset(AssetSpec {
+                name: name.into(),
+                chain: ChainId::new(chain),
+                chain_kind: ChainKind::Other,
+                token: "native".into(),
+                decimals: 9,
+            });
+        }
+        directory
+    }
+
+    fn receipt(command: Command) -> Receipt {
+        Receipt {
+            request_id: RequestId::v7(1_700_000_000_123, 5),
+            commit_seq: CommitSeq::new(9),
+            time: Time::new(1_700_000_000_123_000),
+            command,
+            legs: smallvec![],
+            change: None,
+        }
+    }
+
+    fn shown(receipt: Receipt) -> serde_json::Value {
+        serde_json::to_value(ReceiptBody::new(receipt, &directory())).expect("an object")
+    }
+
+    fn change(before: u128, after: u128) -> Change {
+        Change { before: Amount::new(before), after: Amount::new(after) }
+    }
+
+    #[test]
+    fn a_swap_shows_its_legs_and_the_balances_around_them() {
+        let leg = |from, to, asset, amount| Leg {
+            from: AccountId::new(from),
+            to: AccountId::new(to),
+            asset: AssetId::new(asset),
+            amount: Amount::new(amount),
+        };
+        let legs = [leg(1, 2, 0, 5), leg(2, 1, 1, 7)];
+        let mut receipt = receipt(Command::Swap(Swap::new(legs).expect("a swap")));
+        receipt.legs = smallvec![
+            LegReceipt { leg: legs[0], from: change(5, 0), to: change(0, 5) },
+            LegReceipt { leg: legs[1], from: change(u128::MAX, 8), to: change(1, 8) },
+        ];
+        assert_eq!(
+            shown(receipt),
+            serde_json::json!({
+                "status": "settled",
+                "request_id": "018bcfe5-687b-7000-8000-000000000005",
+                "commit_seq": "9",
+                "time": "2023-11-14T22:13:20.123000Z",
+                "legs": [
+                    {"from": 1, "to": 2, "asset": "ETH", "amount": "5",
+                     "from_before": "5", "from_after": "0", "to_before": "0", "to_after": "5"},
+                    {"from": 2, "to": 1, "asset": "SOL", "amount": "7",
+                     "from_before": u128::MAX.to_string(), "from_after": "8",
+                     "to_before": "1", "to_after": "8"},
+                ],
+            })
+        );
+    }
+
+    #[test]
+    fn a_deposit_shows_the_balance_around_it() {
+        let mut receipt = receipt(Command::Deposit(Transfer {
+            account: AccountId::new(1),
+            asset: AssetId::new(1),
+            amount: Amount::new(3),
+            reference: "tx".into(),
+        }));
+        receipt.change = Some(change(4, 7));
+        let shown = shown(receipt);
+        assert_eq!(shown["asset"], "SOL");
+        assert_eq!((&shown["before"], &shown["after"]), (&"4".into(), &"7".into()));
+        assert_eq!(shown["reference"], "tx");
+        assert!(shown.get("legs").is_none());
+    }
+}

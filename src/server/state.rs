@@ -1,0 +1,192 @@
+//! What every handler has at hand: the engine, the metrics, and the way from a request to its answer.
+//!
+//! Nothing here blocks a worker of tokio. Submitting never waits, answers are awaited, and what
+//! may read the disk or takes long to compute runs on tokio's blocking threads ([`blocking`]).
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Semaphore;
+
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Known};
+use crate::error::Reject;
+use crate::metrics::{EngineMetrics, Exporter};
+use crate::request::{Outcome, Request};
+use crate::types::RequestId;
+
+use super::extract::BODIES_KIB_MAX;
+use super::names::Names;
+use super::problem::Problem;
+use super::receipt::Answer;
+
+/// The server's state. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct App(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    exporter: Exporter,
+    metrics: EngineMetrics,
+    ids: FreshIds,
+    /// KiB of bodies that may still be read into memory.
+    bodies: Arc<Semaphore>,
+    stopping: AtomicBool,
+}
+
+/// A request together with the words that its caller used.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// For the engine.
+    pub request: Request,
+    /// For the answer.
+    pub names: Names,
+}
+
+impl Asked {
+    /// Remembers of the request what its answer will need.
+    pub(super) fn new(request: Request, mut names: Names) -> Self {
+        names.keep(&request.command);
+        Self { request, names }
+    }
+}
+
+impl App {
+    /// A server's state around a running engine.
+    pub fn new(engine: Engine, exporter: Exporter) -> Self {
+        Self(Arc::new(Inner {
+            engine,
+            exporter,
+            metrics: EngineMetrics::new(),
+            ids: FreshIds::new(),
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX as usize)),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
+    /// The engine behind the server.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// From now on the server is not ready: no new work is to be sent here.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether [`App::stop`] was called.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    pub(super) fn exporter(&self) -> &Exporter {
+        &self.0.exporter
+    }
+
+    pub(super) fn bodies(&self) -> &Arc<Semaphore> {
+        &self.0.bodies
+    }
+
+    /// An id for a request whose caller gave none.
+    pub(super) fn fresh_id(&self) -> RequestId {
+        self.0.ids.next()
+    }
+
+    /// Counts a request of that [`crate::request::Command::kind`] which the engine never sees
+    /// because it cannot be read.
+    pub(super) fn counted<T>(
+        &self,
+        kind: &'static str,
+        read: Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        read.inspect_err(|problem| {
+            if problem.code() == "malformed" {
+                self.0.metrics.malformed(kind, 1);
+            }
+        })
+    }
+
+    /// Takes one request to its answer.
+    ///
+    /// # Errors
+    /// The engine is overloaded or stopped.
+    pub(super) async fn settle(&self, asked: Asked) -> Result<Answer, Problem> {
+        let Asked { request, names } = asked;
+        let id = request.id;
+        let failed = |error| Problem::from(error).of(id);
+        let pending = self.engine().submit(vec![request]).map_err(failed)?;
+        let outcome = pending.answers().await.map_err(failed)?.outcome(0);
+        if !is_reused(&outcome) {
+            return Ok(Answer::of(outcome, &names, self.engine().directory()));
+        }
+        let app = self.clone();
+        blocking(move || app.answer(id, outcome, &names)).await
+    }
+
+    /// The answer that an outcome is, in its caller's words. Reads the disk when the id was used
+    /// before for another request, as that may be this one: see [`Names`].
+    pub(super) fn answer(&self, id: RequestId, outcome: Outcome, names: &Names) -> Answer {
+        let directory = self.engine().directory();
+        if is_reused(&outcome)
+            && let Ok(Known::Outcome(Outcome::Rejected(first))) = self.engine().known(id)
+            && let Reject::UnknownAsset(asset) = first.reject
+            && let Some(name) = names.stand_in_of(asset, directory)
+        {
+            let names = names.with_unknown(name, directory);
+            return Answer::of(Outcome::Rejected(first), &names, directory);
+        }
+        Answer::of(outcome, names, directory)
+    }
+}
+
+fn is_reused(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Rejected(refusal) if refusal.reject == Reject::RequestIdReused)
+}
+
+/// Runs what may read the disk, or computes for long, on a thread that may be blocked.
+///
+/// # Errors
+/// `storage` when the work panicked.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Problem::new("storage", "the server failed to work out the answer"))
+}
+
+/// Request ids for callers that give none: version 7, unique across restarts.
+struct FreshIds {
+    /// Keyed by the operating system's randomness.
+    chance: RandomState,
+    given: AtomicU64,
+}
+
+impl FreshIds {
+    fn new() -> Self {
+        Self { chance: RandomState::new(), given: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> RequestId {
+        let n = self.given.fetch_add(1, Ordering::Relaxed);
+        let half = |which: u8| u128::from(self.chance.hash_one((n, which)));
+        RequestId::v7(SystemClock.wall().millis(), half(0) << 64 | half(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn fresh_ids_differ_and_carry_the_time() {
+        let ids = FreshIds::new();
+        let many: HashSet<RequestId> = (0..1_000).map(|_| ids.next()).collect();
+        assert_eq!(many.len(), 1_000);
+        assert!(many.iter().all(|id| id.v7_millis().is_some_and(|at| at > 1_700_000_000_000)));
+    }
+}

@@ -1,0 +1,164 @@
+//! `POST /v1/swaps` and `POST /v1/swaps:batch`.
+//!
+//! Each element of a batch is answered in its place as if it had been sent alone; one that breaks
+//! a rule of form spoils nothing for the others.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+use smallvec::SmallVec;
+
+use crate::config::{BATCH_REQUESTS_MAX, SWAP_LEGS_MAX};
+use crate::directory::Directory;
+use crate::engine::Answers;
+use crate::error::Malformed;
+use crate::request::{Command, Request, Swap};
+use crate::types::{AccountId, Leg, RequestId, Time};
+
+use super::extract::{JsonBody, Key};
+use super::json::{self, Object, Value, within};
+use super::names::Names;
+use super::problem::Problem;
+use super::receipt::{self, Answer};
+use super::state::{App, Asked, blocking};
+
+/// [`Command::kind`] of what is read here.
+const KIND: &str = "swap";
+/// Bodies longer than this are read, and their answers written, off tokio's workers.
+const INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// `{request_id, legs: [{from, to, asset, amount}, ...], deadline?}` → the receipt.
+pub(super) async fn one(
+    State(app): State<App>,
+    key: Key,
+    body: JsonBody,
+) -> Result<Answer, Problem> {
+    let directory = app.engine().directory();
+    let read = body.object().and_then(|object| read_swap(object, key, directory));
+    app.settle(app.counted(KIND, read)?).await
+}
+
+/// `{swaps: [...]}` → `{results: [...]}` in the same order.
+pub(super) async fn batch(
+    State(app): State<App>,
+    Key(key): Key,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    if key.is_some() {
+        let why = "does not go with a batch; each swap in it has a request_id";
+        return Err(Problem::malformed("Idempotency-Key", why));
+    }
+    let small = body.len() <= INLINE_BYTES_MAX;
+    let reader = app.clone();
+    let read = move || Batch::read(&body, &reader);
+    let mut batch = if small { read() } else { blocking(read).await? }?;
+    let pending = app.engine().submit(std::mem::take(&mut batch.requests))?;
+    let answers = pending.answers().await?;
+    // Ids that were used before may have to be looked up on disk.
+    blocking(move || batch.answered(&answers, &app)).await
+}
+
+/// A batch on its way: what goes to the engine, and what each element needs for its answer.
+struct Batch {
+    requests: Vec<Request>,
+    elements: Vec<Element>,
+}
+
+enum Element {
+    /// The engine answers it.
+    Asked(RequestId, Names),
+    /// It breaks a rule of form.
+    Malformed(Problem),
+}
+
+#[derive(Serialize)]
+struct Results {
+    results: Vec<Answer>,
+}
+
+impl Batch {
+    fn read(body: &JsonBody, app: &App) -> Result<Self, Problem> {
+        let mut object = body.object()?;
+        let swaps = object.required("swaps", json::list)?;
+        object.finish()?;
+        let found = swaps.len();
+        if found > BATCH_REQUESTS_MAX {
+            let why = format!("has {found} swaps; a batch has at most {BATCH_REQUESTS_MAX}");
+            return Err(Problem::malformed("swaps", why));
+        }
+        let mut batch =
+            Self { requests: Vec::with_capacity(found), elements: Vec::with_capacity(found) };
+        for swap in swaps {
+            batch.push(app.counted(KIND, read_element(swap, app.engine().directory())));
+        }
+        Ok(batch)
+    }
+
+    fn push(&mut self, read: Result<Asked, Problem>) {
+        self.elements.push(match read {
+            Ok(Asked { request, names }) => {
+                let id = request.id;
+                self.requests.push(request);
+                Element::Asked(id, names)
+            }
+            Err(problem) => Element::Malformed(problem),
+        });
+    }
+
+    fn answered(self, answers: &Answers, app: &App) -> Response {
+        let mut next = 0..answers.len();
+        let results = self.elements.into_iter().map(|element| match element {
+            Element::Malformed(problem) => Answer::Refused(problem),
+            Element::Asked(id, names) => {
+                let index = next.next().expect("the engine answers every request");
+                app.answer(id, answers.outcome(index), &names)
+            }
+        });
+        receipt::json(StatusCode::OK, &Results { results: results.collect() })
+    }
+}
+
+fn read_element(swap: Value<'_>, directory: &Directory) -> Result<Asked, Problem> {
+    let object = Object::of(swap).map_err(|why| Problem::malformed("swaps", why))?;
+    read_swap(object, Key(None), directory)
+}
+
+fn read_swap(mut object: Object<'_>, key: Key, directory: &Directory) -> Result<Asked, Problem> {
+    let id = key.required(&mut object)?;
+    let mut names = Names::default();
+    read_rest(object, directory, &mut names)
+        .map(|(swap, deadline)| {
+            Asked::new(Request { id, deadline, command: Command::Swap(swap) }, names)
+        })
+        .map_err(|malformed| Problem::from(malformed).of(id))
+}
+
+fn read_rest(
+    mut object: Object<'_>,
+    directory: &Directory,
+    names: &mut Names,
+) -> Result<(Swap, Time), Malformed> {
+    let deadline = object.optional("deadline", json::time)?.unwrap_or(Time::NEVER);
+    let values = object.required("legs", json::list)?;
+    object.finish()?;
+    let mut legs: SmallVec<[Leg; 2]> = SmallVec::new();
+    // One leg too many is enough for the refusal.
+    for (index, value) in values.into_iter().take(SWAP_LEGS_MAX + 1).enumerate() {
+        let leg = read_leg(value, directory, names);
+        legs.push(leg.map_err(|malformed| within(format_args!("legs[{index}]"), malformed))?);
+    }
+    Ok((Swap::new(legs)?, deadline))
+}
+
+fn read_leg(value: Value<'_>, directory: &Directory, names: &mut Names) -> Result<Leg, Malformed> {
+    let mut object = Object::of(value).map_err(|why| Malformed::new("", why))?;
+    let leg = Leg {
+        from: AccountId::new(object.required("from", json::number)?),
+        to: AccountId::new(object.required("to", json::number)?),
+        asset: names.resolve(&object.required("asset", json::asset)?, directory),
+        amount: object.required("amount", json::amount)?,
+    };
+    object.finish()?;
+    Ok(leg)
+}

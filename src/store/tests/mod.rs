@@ -1,0 +1,12 @@
+//! The store from outside its rooms: the core alone, then everything on a real RocksDB.
+
+mod core;
+#[cfg(feature = "rocksdb")]
+mod node;
+#[cfg(feature = "rocksdb")]
+mod on_disk;
+#[cfg(feature = "rocksdb")]
+mod refused;
+#[cfg(feature = "rocksdb")]
+mod running;
+mod world;

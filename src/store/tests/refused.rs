@@ -1,0 +1,248 @@
+//! Data directories that must not be started on, and what is said about them.
+
+use std::fs;
+use std::path::Path;
+
+use super::node::{Node, limits};
+use super::world::{World, deposit, swap};
+use crate::store::{Durability, StoreError, keys, rocks};
+use crate::types::BlockNumber;
+
+fn refusal(data: &Path) -> StoreError {
+    match Node::start(data, &limits(2)) {
+        Ok(_) => panic!("it started"),
+        Err(error) => error,
+    }
+}
+
+/// Ten blocks, the first of 40 deposits.
+fn filled(data: &Path) -> World {
+    let mut world = World::new(2);
+    let node = Node::start_unfolded(data, &limits(2)).unwrap();
+    let deposits = (0..40).map(|n| deposit(n / 2, (n % 2) as u32, 1_000)).collect();
+    node.answered(world.settle(deposits));
+    for n in 0..9 {
+        node.answered(world.settle(vec![swap(n, n + 1, 5), swap(n + 1, n + 2, 5)]));
+    }
+    node.crash();
+    world
+}
+
+/// The database with nobody watching.
+fn raw(data: &Path, change: impl FnOnce(&rocksdb::DB)) {
+    let options = rocksdb::Options::default();
+    let mut families: Vec<&str> = keys::FAMILIES.into();
+    families.push("default");
+    let db = rocksdb::DB::open_cf(&options, data.join("db"), families).unwrap();
+    change(&db);
+}
+
+fn journal_key(number: u64) -> [u8; 9] {
+    keys::journal(BlockNumber::new(number))
+}
+
+#[test]
+fn a_second_opener_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start(data.path(), &limits(2)).unwrap();
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("in use by another process"), "{error}");
+    assert!(matches!(rocks::open_read_only(data.path()), Err(StoreError::InUse(_))));
+    node.stop();
+    Node::start(data.path(), &limits(2)).expect("free again").stop();
+}
+
+#[test]
+fn a_new_directory_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("a/b");
+    Node::start(&data, &limits(2)).unwrap().stop();
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let data = tempfile::tempdir().unwrap();
+    fs::write(data.path().join("thesis.tex"), "do not touch").unwrap();
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("`thesis.tex`") && error.contains("not a data directory"), "{error}");
+    assert_eq!(fs::read_dir(data.path()).unwrap().count(), 1);
+    // Another program's database under a name of ours.
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    raw(data.path(), |_| {});
+    let mut db = rocksdb::DB::open_cf(
+        &rocksdb::Options::default(),
+        data.path().join("db"),
+        ["default"].into_iter().chain(keys::FAMILIES),
+    )
+    .unwrap();
+    db.create_cf("poems", &rocksdb::Options::default()).unwrap();
+    drop(db);
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("unknown column family `poems`"), "{error}");
+}
+
+#[test]
+fn a_lost_database_or_family_is_not_made_anew() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let options = rocksdb::Options::default();
+    let families = ["default"].into_iter().chain(keys::FAMILIES);
+    let mut db = rocksdb::DB::open_cf(&options, data.path().join("db"), families).unwrap();
+    db.drop_cf(keys::VERSIONS).unwrap();
+    drop(db);
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("lacks the column family `versions`"), "{error}");
+    fs::remove_dir_all(data.path().join("db")).unwrap();
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("held the journal up to block 10 (seq 58)"), "{error}");
+    assert!(!data.path().join("db").exists());
+}
+
+#[test]
+fn a_newer_format_is_refused_before_anything_is_touched() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let meta = |format: u32| {
+        raw(data.path(), |db| {
+            let family = db.cf_handle(keys::META).unwrap();
+            db.put_cf(family, keys::FORMAT, format.to_be_bytes()).unwrap();
+        });
+    };
+    meta(2);
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("has format 2, this build knows up to 1"), "{error}");
+    meta(1);
+    // The mark says it too, and is looked at first.
+    let path = data.path().join("mark");
+    let mut mark = fs::read(&path).unwrap();
+    for slot in [0, 4_096] {
+        mark[slot + 8..slot + 12].copy_from_slice(&9u32.to_be_bytes());
+        let crc = crc32c::crc32c(&mark[slot..slot + 28]);
+        mark[slot + 28..slot + 32].copy_from_slice(&crc.to_be_bytes());
+    }
+    fs::write(&path, &mark).unwrap();
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("has format 9"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), mark);
+}
+
+#[test]
+fn a_journal_that_falls_short_of_the_mark_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    raw(data.path(), |db| {
+        let family = db.cf_handle(keys::JOURNAL).unwrap();
+        db.delete_cf(family, journal_key(9)).unwrap();
+        db.delete_cf(family, journal_key(10)).unwrap();
+    });
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("ends at block 8 (seq 54)"), "{error}");
+    assert!(error.contains("blocks 9 to 10 are missing"), "{error}");
+}
+
+#[test]
+fn a_log_cut_short_is_refused_and_kept_as_it_is() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let db = data.path().join("db");
+    let logs = || {
+        let mut logs: Vec<_> = fs::read_dir(&db)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+            .collect();
+        logs.sort();
+        logs
+    };
+    let newest = logs().pop().expect("a log");
+    let whole = fs::read(&newest).unwrap();
+    fs::write(&newest, &whole[..whole.len() / 2]).unwrap();
+    for _ in 0..2 {
+        let error = refusal(data.path()).to_string();
+        assert!(error.contains("are missing, so the log was cut or damaged"), "{error}");
+    }
+    // Nothing was changed, so with the lost half back it starts.
+    assert_eq!(fs::read(&newest).unwrap(), &whole[..whole.len() / 2]);
+    fs::write(&newest, &whole).unwrap();
+    Node::start(data.path(), &limits(2)).expect("whole again").stop();
+}
+
+#[test]
+fn a_flipped_byte_is_refused_with_its_block() {
+    for number in [1, 5, 10] {
+        let data = tempfile::tempdir().unwrap();
+        filled(data.path());
+        raw(data.path(), |db| {
+            let family = db.cf_handle(keys::JOURNAL).unwrap();
+            let mut block = db.get_cf(family, journal_key(number)).unwrap().unwrap();
+            let middle = block.len() / 2;
+            block[middle] ^= 1;
+            db.put_cf(family, journal_key(number), block).unwrap();
+        });
+        let error = refusal(data.path()).to_string();
+        assert!(error.contains(&format!("journal block {number} is damaged")), "{error}");
+    }
+}
+
+#[test]
+fn a_block_from_elsewhere_breaks_the_chain() {
+    let other = tempfile::tempdir().unwrap();
+    let mut world = filled(other.path());
+    world.restarted();
+    // Its block 11 is valid by itself, with the right number and seqs, after a different block 10.
+    let node = Node::start_unfolded(other.path(), &limits(2)).unwrap();
+    node.answered(world.settle(vec![swap(1, 2, 1)]));
+    node.crash();
+    let mut foreign = Vec::new();
+    raw(other.path(), |db| {
+        let family = db.cf_handle(keys::JOURNAL).unwrap();
+        foreign = db.get_cf(family, journal_key(11)).unwrap().unwrap();
+    });
+    let mut world = World::new(2);
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::start_unfolded(data.path(), &limits(2)).unwrap();
+    let deposits = (0..40).map(|n| deposit(n / 2, (n % 2) as u32, 1_000)).collect();
+    node.answered(world.settle(deposits));
+    for n in 0..9 {
+        node.answered(world.settle(vec![swap(n, n + 1, 6), swap(n + 1, n + 2, 5)]));
+    }
+    node.crash();
+    raw(data.path(), |db| {
+        let family = db.cf_handle(keys::JOURNAL).unwrap();
+        db.put_cf(family, journal_key(11), foreign).unwrap();
+    });
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("journal block 11 is damaged: it does not name the hash"), "{error}");
+}
+
+#[test]
+fn a_version_store_beyond_the_journal_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    Node::start(data.path(), &limits(2)).unwrap().stop();
+    raw(data.path(), |db| {
+        let family = db.cf_handle(keys::JOURNAL).unwrap();
+        db.delete_cf(family, journal_key(10)).unwrap();
+    });
+    // As after a power loss: the mark is behind.
+    let mut mark = crate::store::mark::Mark::open(data.path(), false).unwrap().0;
+    for _ in 0..2 {
+        mark.write(Default::default()).unwrap();
+    }
+    drop(mark);
+    let error = refusal(data.path()).to_string();
+    assert!(error.contains("family versions is at block 10 (seq 58), beyond"), "{error}");
+}
+
+#[test]
+fn leftovers_of_a_crash_are_cleared() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let leftover = data.path().join("ingest/versions-3.sst");
+    fs::write(&leftover, "half a file").unwrap();
+    drop(rocks::open(data.path(), Durability::Sync).unwrap());
+    assert!(!leftover.exists());
+}

@@ -1,0 +1,96 @@
+//! The server as a process of its own: started, killed, stopped and waited for.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::http::Client;
+
+/// A running `crosslatch serve` on a free port; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    /// The line with which it said that it is ready.
+    pub ready: String,
+}
+
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crosslatch"));
+    command.args(args).env("RUST_LOG", "warn").env_remove("CROSSLATCH_DATA");
+    command
+}
+
+impl Server {
+    /// Starts on `data` and waits until it is ready.
+    pub fn start(data: &Path) -> Self {
+        let data = data.to_str().expect("a plain path");
+        let mut child = command(&["serve", "--data", data, "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        stdout.read_line(&mut ready).expect("a line");
+        let address = ready.split_once("http://").and_then(|(_, rest)| rest.split(' ').next());
+        let address = address.unwrap_or_else(|| panic!("it is not ready: {ready:?}"));
+        let address = address.parse().expect("an address");
+        Self { child, address, ready: ready.trim_end().to_owned() }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// `kill -9`, and gone.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ran");
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn ask_to_stop(&self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("it runs");
+    }
+
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().expect("it ran")
+    }
+
+    /// SIGTERM, and the status with which it ended.
+    pub fn stop(self) -> ExitStatus {
+        self.ask_to_stop();
+        self.wait()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command that is expected to end by itself.
+pub fn output(args: &[&str]) -> Output {
+    command(args).output().expect("the binary starts")
+}
+
+/// Runs `program` with `input`; `None` when it is not installed.
+pub fn pipe_through(program: &str, args: &[&str], input: &str) -> Option<Output> {
+    let child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.ok()?;
+    let mut stdin = child.stdin.take().expect("piped");
+    std::io::copy(&mut input.as_bytes().take(u64::MAX), &mut stdin).expect("it reads");
+    drop(stdin);
+    Some(child.wait_with_output().expect("it ends"))
+}
