@@ -14,7 +14,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use crossbeam::channel::Sender;
 use crosslatch::actor::{Mailbox, Poison};
 use crosslatch::clock::{Clock, SystemClock};
 use crosslatch::config::Limits;
@@ -25,7 +27,7 @@ use crosslatch::message::{
 use crosslatch::request::{Command, Request, Swap, Transfer};
 use crosslatch::store::commit_log::{self, LogShared};
 use crosslatch::store::durable::{Durable, InFlight, Progress};
-use crosslatch::store::materializer::{self, MaterializerShared};
+use crosslatch::store::materializer::{self, MaterializerHandle, MaterializerShared};
 use crosslatch::store::unfolded::Unfolded;
 use crosslatch::store::{Durability, Journal, recovery, rocks};
 use crosslatch::types::{
@@ -34,6 +36,10 @@ use crosslatch::types::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::oneshot;
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: usize = 4_096;
 const SEED: u64 = 7;
@@ -193,77 +199,88 @@ fn sizes() -> Sizes {
     Sizes { swaps, accounts, shards, directory }
 }
 
+/// Everything that runs.
+struct Running {
+    data: tempfile::TempDir,
+    store: Arc<rocks::RocksStore>,
+    durable: Arc<Durable>,
+    in_flight: Arc<InFlight>,
+    poison: Poison,
+    mailbox: Sender<ToLog>,
+    log: JoinHandle<()>,
+    materializer: MaterializerHandle,
+}
+
+impl Running {
+    fn start(directory: PathBuf, limits: &Limits) -> Self {
+        let data = tempfile::tempdir_in(directory).expect("a directory to write to");
+        let opened = rocks::open(data.path(), Durability::Sync).expect("opens");
+        let store = opened.store;
+        let (directory, fold_max) = (Directory::new(), limits.fold_requests_max);
+        let recovered = recovery::recover(&*store, &*store, opened.mark, &directory, fold_max);
+        let recovered = recovered.expect("recovers");
+        let (poison, clock) = (Poison::new(), Arc::new(SystemClock));
+        let (unfolded, in_flight) = (Arc::new(Unfolded::new()), Arc::new(InFlight::new()));
+        let durable = Arc::new(Durable::new(recovered.last));
+        let shared = MaterializerShared {
+            store: store.clone(),
+            unfolded: unfolded.clone(),
+            applied: Arc::new(Progress::new(recovered.last)),
+            poison: poison.clone(),
+            clock: clock.clone(),
+        };
+        let mut materializer =
+            materializer::start(shared, recovered.applied, fold_max).expect("starts");
+        let (mailbox, messages) = Mailbox::new(limits.log_mailbox_messages_max, &poison);
+        let shared = LogShared {
+            durable: durable.clone(),
+            unfolded,
+            in_flight: in_flight.clone(),
+            poison: poison.clone(),
+            clock,
+        };
+        let (log, input) = (Box::new(opened.log), materializer.take_input());
+        let log = commit_log::start(log, recovered.log_start(), shared, limits, messages, input);
+        let log = log.expect("starts");
+        Self { data, store, durable, in_flight, poison, mailbox, log, materializer }
+    }
+
+    /// Hands everything over, and waits for the last answer.
+    fn send(&self, told: Vec<Told>) {
+        let mut last = None;
+        for Told { messages, answers } in told {
+            self.in_flight.admit(BATCH, usize::MAX);
+            messages.into_iter().for_each(|message| self.mailbox.send(message).expect("runs"));
+            last = Some(answers);
+        }
+        last.expect("something was sent").blocking_recv().expect("answered");
+    }
+
+    fn drain(&self) {
+        let folded = self.materializer.drainer().drain(self.durable.progress.block());
+        assert!(folded, "{:?}", self.poison.cause());
+    }
+}
+
 fn main() {
     let Sizes { swaps, accounts, shards, directory } = sizes();
-    let data = tempfile::tempdir_in(directory).expect("a directory to write to");
     println!(
         "{swaps} swaps, {accounts} accounts, {shards} shards, decisions of {BATCH}, seed {SEED}"
     );
-    let limits = Limits { shards, ..Limits::default() };
-    let opened = rocks::open(data.path(), Durability::Sync).expect("opens");
-    let store = opened.store;
-    let directory = Directory::new();
-    let recovered =
-        recovery::recover(&*store, &*store, opened.mark, &directory, limits.fold_requests_max)
-            .expect("recovers");
-    let (poison, clock) = (Poison::new(), Arc::new(SystemClock));
-    let durable = Arc::new(Durable::new(recovered.last));
-    let applied = Arc::new(Progress::new(recovered.last));
-    let unfolded = Arc::new(Unfolded::new());
-    let shared = MaterializerShared {
-        store: store.clone(),
-        unfolded: unfolded.clone(),
-        applied: applied.clone(),
-        poison: poison.clone(),
-        clock: clock.clone(),
-    };
-    let mut materializer =
-        materializer::start(shared, recovered.applied, limits.fold_requests_max).expect("starts");
-    let drainer = materializer.drainer();
-    let (mailbox, messages) = Mailbox::new(limits.log_mailbox_messages_max, &poison);
-    let in_flight = Arc::new(InFlight::new());
-    let shared = LogShared {
-        durable: durable.clone(),
-        unfolded,
-        in_flight: in_flight.clone(),
-        poison: poison.clone(),
-        clock: clock.clone(),
-    };
-    let log = commit_log::start(
-        Box::new(opened.log),
-        recovered.log_start(),
-        shared,
-        &limits,
-        messages,
-        materializer.take_input(),
-    )
-    .expect("starts");
-
+    let running = Running::start(directory, &Limits { shards, ..Limits::default() });
     let mut generator = Generator::new(shards, accounts);
-    let send = |told: Vec<Told>| {
-        let mut last = None;
-        for Told { messages, answers } in told {
-            in_flight.admit(BATCH, usize::MAX);
-            messages.into_iter().for_each(|message| mailbox.send(message).expect("runs"));
-            last = Some(answers);
-        }
-        last.expect("something was sent").blocking_recv().expect("answered")
-    };
-    let funding = (0..accounts)
-        .step_by(BATCH / 2)
-        .map(|at| at..accounts.min(at + BATCH / 2))
-        .collect::<Vec<_>>();
-    send(funding.into_iter().map(|range| generator.deposits(range)).collect());
-    drainer.drain(durable.progress.block());
+    let ranges = (0..accounts).step_by(BATCH / 2).map(|at| at..accounts.min(at + BATCH / 2));
+    running.send(ranges.map(|range| generator.deposits(range)).collect());
+    running.drain();
     let told: Vec<Told> = (0..swaps.div_ceil(BATCH)).map(|_| generator.swaps()).collect();
     let swaps = told.len() * BATCH;
-    let first = durable.progress.block();
+    let first = running.durable.progress.block();
 
-    let (began, cpu_before) = (clock.boot_nanos(), cpu_by_thread());
-    send(told);
-    let settled = clock.boot_nanos() - began;
-    assert!(drainer.drain(durable.progress.block()), "{:?}", poison.cause());
-    let drained = clock.boot_nanos() - began;
+    let (began, cpu_before) = (SystemClock.boot_nanos(), cpu_by_thread());
+    running.send(told);
+    let settled = SystemClock.boot_nanos() - began;
+    running.drain();
+    let drained = SystemClock.boot_nanos() - began;
 
     let rate = |nanos: u64| swaps as f64 * 1e9 / nanos as f64;
     println!("settled  {:>12.0} swaps/s", rate(settled));
@@ -274,24 +291,23 @@ fn main() {
             println!("cpu      {:>12.3} us/swap  {name}", nanos as f64 / 1e3 / swaps as f64);
         }
     }
-    let blocks = durable.progress.block().get() - first.get();
+    report_sizes(&running, first, swaps);
+    drop(running.mailbox);
+    running.log.join().expect("ends");
+    running.materializer.join();
+}
+
+fn report_sizes(running: &Running, first: BlockNumber, swaps: usize) {
+    let per_swap = |bytes: u64| bytes as f64 / swaps as f64;
+    let blocks = running.durable.progress.block().get() - first.get();
     println!("groups   {blocks:>12} of {:.0} swaps", swaps as f64 / blocks as f64);
-    let journal: usize = store
-        .read_from(BlockNumber::new(first.get() + 1))
-        .map(|block| block.expect("intact").bytes().len())
-        .sum();
-    println!("journal  {:>12.1} bytes/swap", journal as f64 / swaps as f64);
+    let journal = running.store.read_from(first.next());
+    let journal = journal.map(|block| block.expect("intact").bytes().len() as u64).sum();
+    println!("journal  {:>12.1} bytes/swap", per_swap(journal));
     for family in ["versions", "outcomes"] {
-        let bytes = store.family_bytes(family);
-        println!("{family} {:>12.1} bytes/swap", bytes as f64 / swaps as f64);
+        println!("{family} {:>12.1} bytes/swap", per_swap(running.store.family_bytes(family)));
     }
-    let db = data.path().join("db");
+    let db = running.data.path().join("db");
     let total = bytes_of(&db, "sst") + bytes_of(&db, "log");
-    println!(
-        "on disk  {:>12.1} bytes/swap, log not yet deleted included",
-        total as f64 / swaps as f64
-    );
-    drop(mailbox);
-    log.join().expect("ends");
-    materializer.join();
+    println!("on disk  {:>12.1} bytes/swap, log not yet deleted included", per_swap(total));
 }

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 
 use super::journal::{Block, BlockBuilder, BlockHash, check_conservation};
 use super::{Group, Position, StoreError};
+use crate::config::SUPPLY_MAX;
 use crate::error::Reject;
 use crate::message::{
     Answer, Answered, Applied, Gate, NewSubmission, Repeated, Row, SharedBatch, SharedDecision,
@@ -439,18 +440,24 @@ fn move_supply(
     changed: &mut BTreeSet<AssetId>,
     txn: &Txn,
 ) -> Result<(), StoreError> {
-    let violation = |how: &str| StoreError::Violation(format!("request {} {how}", txn.id));
-    let (transfer, after): (_, fn(Amount, Amount) -> Option<Amount>) = match &txn.command {
-        Command::Deposit(transfer) => (transfer, Amount::checked_add),
-        Command::Withdraw(transfer) => (transfer, Amount::checked_sub),
-        _ => unreachable!("only deposits and withdrawals move a supply"),
+    let (Command::Deposit(transfer) | Command::Withdraw(transfer)) = &txn.command else {
+        unreachable!("only deposits and withdrawals move a supply")
     };
     let index = transfer.asset.get() as usize;
     if supplies.len() <= index {
         supplies.resize(index + 1, Amount::ZERO);
     }
-    supplies[index] = after(supplies[index], transfer.amount)
-        .ok_or_else(|| violation("takes the supply of its asset out of its range"))?;
+    let supply = &mut supplies[index];
+    let after = match &txn.command {
+        Command::Deposit(_) => supply.checked_add(transfer.amount),
+        _ => supply.checked_sub(transfer.amount),
+    };
+    *supply = after.filter(|after| after.get() <= SUPPLY_MAX).ok_or_else(|| {
+        let (id, asset) = (txn.id, transfer.asset);
+        StoreError::Violation(format!(
+            "request {id} takes the supply of asset {asset} out of range"
+        ))
+    })?;
     changed.insert(transfer.asset);
     Ok(())
 }

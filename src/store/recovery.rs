@@ -65,9 +65,10 @@ pub fn recover(
     let applied = store.applied()?;
     check_applied(applied, end)?;
     let mut tail = Tail::open(journal, applied.both().block)?;
+    check_applied_inside(applied, tail.at)?;
     let mut folder = Folder::new(applied);
     let (mut folded_blocks, mut folded_requests) = (0, 0);
-    while let Some(block) = tail.next()? {
+    while let Some(block) = tail.read_next()? {
         check_applied_inside(applied, Position::after(&block))?;
         folder.add(&block);
         folded_blocks += 1;
@@ -181,7 +182,7 @@ impl<'a> Tail<'a> {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] with the number of the block and how it does not follow.
-    pub fn next(&mut self) -> Result<Option<Block>, StoreError> {
+    pub fn read_next(&mut self) -> Result<Option<Block>, StoreError> {
         let Some(block) = self.blocks.next().transpose()? else { return Ok(None) };
         let header = *block.header();
         let expected = self.at.block.next();

@@ -9,7 +9,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 
 use super::Position;
 use super::journal::Block;
@@ -21,15 +24,21 @@ pub struct UnfoldedBlock {
     /// The block.
     pub block: Arc<Block>,
     /// Its rows by balance, then seq.
-    rows: OnceLock<Box<[(BalanceKey, CommitSeq, Balance)]>>,
-    /// Its request ids, ascending.
-    ids: OnceLock<Box<[RequestId]>>,
+    rows: OnceLock<Box<[Version]>>,
+}
+
+/// A balance as of a seq.
+#[derive(Debug)]
+struct Version {
+    key: BalanceKey,
+    seq: CommitSeq,
+    balance: Balance,
 }
 
 impl UnfoldedBlock {
     /// Without any index.
     pub fn new(block: Arc<Block>) -> Self {
-        Self { block, rows: OnceLock::new(), ids: OnceLock::new() }
+        Self { block, rows: OnceLock::new() }
     }
 
     /// Commits and refusals in it.
@@ -38,27 +47,17 @@ impl UnfoldedBlock {
         header.commits as usize + header.refusals as usize
     }
 
-    fn rows_of(&self, account: AccountId) -> &[(BalanceKey, CommitSeq, Balance)] {
+    fn rows_of(&self, account: AccountId) -> &[Version] {
         let rows = self.rows.get_or_init(|| {
             let mut rows = Vec::new();
-            self.block.visit_rows(|seq, key, balance| rows.push((key, seq, balance)));
+            self.block.visit_rows(|seq, key, balance| rows.push(Version { key, seq, balance }));
             // Stable: rows come in the order of their seqs.
-            rows.sort_by_key(|(key, ..)| *key);
+            rows.sort_by_key(|row| row.key);
             rows.into()
         });
-        let from = rows.partition_point(|(key, ..)| key.account < account);
-        let len = rows[from..].partition_point(|(key, ..)| key.account == account);
+        let from = rows.partition_point(|row| row.key.account < account);
+        let len = rows[from..].partition_point(|row| row.key.account == account);
         &rows[from..from + len]
-    }
-
-    fn has_id(&self, id: RequestId) -> bool {
-        let ids = self.ids.get_or_init(|| {
-            let mut ids = Vec::with_capacity(self.requests());
-            self.block.visit_ids(|id| ids.push(id));
-            ids.sort_unstable();
-            ids.into()
-        });
-        ids.binary_search(&id).is_ok()
     }
 }
 
@@ -67,6 +66,17 @@ impl UnfoldedBlock {
 pub struct Unfolded {
     blocks: RwLock<VecDeque<Arc<UnfoldedBlock>>>,
     requests: AtomicUsize,
+    ids: Mutex<Ids>,
+}
+
+/// Which of the blocks has a request. Kept up only while somebody asks.
+#[derive(Debug, Default)]
+struct Ids {
+    blocks: HashMap<RequestId, BlockNumber, RandomState>,
+    /// All blocks up to this one are in it.
+    through: BlockNumber,
+    /// Whether somebody asked since blocks were last removed.
+    asked: bool,
 }
 
 impl Unfolded {
@@ -91,6 +101,12 @@ impl Unfolded {
         // Freed outside the lock: readers need not wait for it.
         let requests: usize = gone.iter().map(|entry| entry.requests()).sum();
         self.requests.fetch_sub(requests, Ordering::AcqRel);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut ids.asked) {
+            ids.blocks.retain(|_, block| *block > number);
+        } else {
+            *ids = Ids::default();
+        }
     }
 
     /// Requests in all of them.
@@ -122,23 +138,33 @@ impl Unfolded {
     ) -> Vec<(AssetId, CommitSeq, Balance)> {
         let mut found = Vec::new();
         for entry in self.snapshot(seq) {
-            let upto = entry.rows_of(account).iter().filter(|(_, version, _)| *version <= seq);
-            for (key, version, balance) in upto {
+            for row in entry.rows_of(account).iter().filter(|row| row.seq <= seq) {
                 match found.last_mut() {
-                    Some((asset, last, newest)) if *asset == key.asset => {
-                        (*last, *newest) = (*version, *balance);
+                    Some((asset, version, newest)) if *asset == row.key.asset => {
+                        (*version, *newest) = (row.seq, row.balance);
                     }
-                    _ => found.push((key.asset, *version, *balance)),
+                    _ => found.push((row.key.asset, row.seq, row.balance)),
                 }
             }
         }
         found
     }
 
-    /// The first block that has an outcome of that request.
+    /// The first block that has an outcome of that request. The first question after a while looks
+    /// through all blocks; while questions keep coming, each block is looked through once.
     pub fn find_id(&self, id: RequestId) -> Option<Arc<Block>> {
-        let found = self.snapshot_all().into_iter().find(|entry| entry.has_id(id))?;
-        Some(Arc::clone(&found.block))
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.asked = true;
+        for entry in self.behind(ids.through) {
+            let number = entry.block.header().number;
+            entry.block.visit_ids(|id| {
+                ids.blocks.entry(id).or_insert(number);
+            });
+            ids.through = number;
+        }
+        let number = *ids.blocks.get(&id)?;
+        // A block that was folded meanwhile is gone: the version store has it.
+        self.block(number)
     }
 
     /// The block of that number, if it is one of these.
@@ -149,8 +175,11 @@ impl Unfolded {
         blocks.get(index).map(|entry| Arc::clone(&entry.block))
     }
 
-    fn snapshot_all(&self) -> Vec<Arc<UnfoldedBlock>> {
-        self.read().iter().cloned().collect()
+    /// The blocks after `through`.
+    fn behind(&self, through: BlockNumber) -> Vec<Arc<UnfoldedBlock>> {
+        let blocks = self.read();
+        let from = blocks.partition_point(|entry| entry.block.header().number <= through);
+        blocks.range(from..).cloned().collect()
     }
 
     /// The blocks that may have a version at or before `seq`.

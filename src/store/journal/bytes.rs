@@ -145,6 +145,13 @@ impl Writer {
         self.at += usize::from(count);
     }
 
+    /// The `length` lowest bytes of a word, at most 16. Room must be reserved.
+    #[inline]
+    pub(in crate::store) fn word(&mut self, word: u128, length: usize) {
+        self.bytes[self.at..self.at + 16].copy_from_slice(&word.to_le_bytes());
+        self.at += length;
+    }
+
     /// A varint.
     #[inline]
     pub(in crate::store) fn varint(&mut self, number: impl Into<u128>) {
@@ -238,12 +245,9 @@ impl<'a> Reader<'a> {
         if count <= 8 {
             return Ok(self.counted_word(count)?.into());
         }
-        let bytes = width(count);
-        let slice = self.bytes.get(self.at..self.at + bytes).ok_or(CUT_SHORT)?;
-        let mut number = [0; 16];
-        number[..bytes].copy_from_slice(slice);
-        self.at += bytes;
-        Ok(u128::from_le_bytes(number))
+        let low = u64::from_le_bytes(self.raw()?);
+        let high = self.counted_word((width(count) - 8) as u8)?;
+        Ok(u128::from(high) << 64 | u128::from(low))
     }
 
     /// A number of that [`count_word`]; a count above 8 is a flaw.

@@ -212,8 +212,8 @@ impl RocksStore {
         let mut ingest = IngestExternalFileOptions::default();
         ingest.set_move_files(true);
         let options = FamilyOptions {
-            versions: options::versions(cache),
-            outcomes: options::outcomes(cache),
+            versions: options::incoming(options::versions(cache)),
+            outcomes: options::incoming(options::outcomes(cache)),
             ingest,
             unsynced: WriteOptions::default(),
         };

@@ -137,6 +137,12 @@ pub fn outcomes(cache: &Cache) -> Options {
     options
 }
 
+/// For files on their way in: quick to write. What lasts is packed tighter when it is merged.
+pub fn incoming(mut family: Options) -> Options {
+    family.set_bottommost_compression_type(DBCompressionType::Lz4);
+    family
+}
+
 fn derived() -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(DERIVED_MEMTABLE_BYTES);

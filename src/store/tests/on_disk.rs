@@ -58,9 +58,9 @@ fn a_restart_finds_everything_and_so_does_the_next() {
         check(&node, &world);
         some_work(&node, &mut world);
         if crash {
-            node.crash()
+            node.crash();
         } else {
-            node.stop()
+            node.stop();
         }
         world.restarted();
     }
@@ -199,7 +199,7 @@ fn looking_changes_nothing_and_reads_every_block() {
     let again = rocks::open_read_only(data.path()).expect("two may look");
     let mut tail = recovery::Tail::open(&*opened.store, BlockNumber::default()).unwrap();
     let mut commits = 0;
-    while let Some(block) = tail.next().unwrap() {
+    while let Some(block) = tail.read_next().unwrap() {
         commits += u64::from(block.header().commits);
     }
     assert_eq!(commits, world.seq.get());

@@ -186,6 +186,29 @@ fn a_commit_that_creates_value_is_never_written() {
 }
 
 #[test]
+fn ids_are_found_however_folds_race_the_question() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut world, mut rng) = (World::new(1), SmallRng::seed_from_u64(9));
+    let node = Node::start(data.path(), &limits(1)).unwrap();
+    let told = fund(&mut world);
+    let mut ids = told.ids.clone();
+    node.answered(told);
+    for _ in 0..100 {
+        let told = random_swaps(&mut world, &mut rng, 30);
+        ids.extend(&told.ids);
+        node.answered(told);
+        for _ in 0..20 {
+            let id = ids[rng.random_range(0..ids.len())];
+            assert!(node.reader.seen(id).unwrap(), "request {id}");
+            assert!(!node.reader.seen(RequestId::new(id.get() ^ 1 << 60)).unwrap());
+        }
+    }
+    node.drain();
+    assert!(ids.iter().all(|id| node.reader.seen(*id).unwrap()));
+    node.stop();
+}
+
+#[test]
 fn duplicates_are_answered_after_what_they_repeat() {
     let data = tempfile::tempdir().unwrap();
     let mut world = World::new(1);

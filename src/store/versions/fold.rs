@@ -1,104 +1,75 @@
 //! Turns the rows of many blocks into sorted rows of the version store.
 //!
 //! The most expensive part of the engine: every swap brings four versions of four balances that
-//! lie anywhere. So nothing is gathered and sorted; each version is encoded at once behind the
-//! versions of its balance, in a chain of small chunks, and only the balances are sorted. What
-//! that costs is memory latency, which is why rows are taken in [`BATCH`] by batch: a first pass
-//! over a batch loads what the second needs, many cache misses at a time instead of one by one.
+//! lie anywhere, and what that costs is cache misses. So only the distinct keys are sorted. The
+//! versions are gathered in 24 bytes each, counted per slot, and scattered once, each to its place
+//! behind the earlier ones of its balance; from there on everything is read in sequence.
 //!
 //! ```text
-//! block.slots ─► place_of ─► tails ─► chunks          finish: sort the keys, and for each
-//!   (dense)       (u32)    (64 bytes)  (64 bytes) ◄──── balance gather its chunks, newest row first
+//! blocks ─► entries, slots ─► counts per slot ─┐
+//!             keys met first ─► sorted ────────┴► begins ─► scattered entries ─► packed rows
 //! ```
 //!
-//! Blocks from disk name no slots: their balances are found by key in a table.
-
-use std::hint::black_box;
+//! Blocks from disk name no slots. From the first of them on, a fold finds every balance's slot by
+//! its key in a table, until it is finished.
 
 use hashbrown::HashMap;
 
 use super::pack::{PACK_BYTES_MAX, VERSION_BYTES_MAX, encode, encode_word};
 use crate::store::journal::Block;
+use crate::store::journal::bytes::Writer;
 use crate::store::keys;
-use crate::types::{Balance, BalanceKey, CommitSeq};
+use crate::types::{AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq};
 
-/// Rows that are taken in at a time: what they need fits the nearest caches.
+/// Rows that are counted at a time: a loop of its own, in which cache misses overlap.
 const BATCH: usize = 512;
-/// Bytes of a chunk: one cache line.
-const CHUNK: usize = 64;
-/// At the head of a chunk: the number of the next one.
-const LINK: usize = 4;
-/// Bytes that are stored at once.
-const WORD: usize = 16;
-/// No chunk, place or row.
+/// No place.
 const NONE: u32 = u32::MAX;
 
-/// A piece of a row's value; full unless it is the row's last.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Chunk([u8; CHUNK]);
-
-/// The open row of one balance: where its next version goes. Fills a cache line.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Tail {
-    last: Balance,
-    last_seq: u64,
-    row: RowSpan,
-    /// The chunk that is written to.
-    chunk: u32,
-    /// The latest row of this balance that was closed, or [`NONE`].
-    closed: u32,
+/// A version: 24 bytes, and where it belongs is known from where it stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// Available, the low half first. Halves, because a `u128` would be padded to 32 bytes.
+    available: [u64; 2],
+    /// Counted from the fold's first seq.
+    seq: u32,
+    /// The place of what is held, or [`NONE`] for nothing.
+    held: u32,
 }
 
-const _: () = assert!(size_of::<Tail>() == 64);
-
-/// Where the value of a row is.
+/// A row of the balance being packed.
 #[derive(Clone, Copy, Debug)]
-struct RowSpan {
-    first_seq: u64,
-    head: u32,
-    bytes: u16,
-    /// Bytes used of the last chunk.
-    used: u16,
-}
-
-/// A row that had no more room.
-#[derive(Clone, Copy, Debug)]
-struct Closed {
-    row: RowSpan,
-    /// The row of the same balance that was closed before, or [`NONE`].
-    before: u32,
-}
-
-/// A version, and the place of its balance.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    balance: Balance,
-    seq: u64,
-    place: u32,
+struct Packed {
+    first_seq: CommitSeq,
+    /// Where its value begins.
+    begin: usize,
 }
 
 /// Takes in blocks in their order, and yields their version rows in the order of the keys.
 /// Keep it for the next fold: its buffers stay.
 #[derive(Debug, Default)]
 pub struct Fold {
-    /// By slot: the place of its balance in this fold, or [`NONE`].
-    place_of: Vec<u32>,
-    /// The slots that have a place.
-    slots: Vec<u32>,
-    /// The same by key, once a block without slots was taken in.
-    place_by_key: Option<HashMap<BalanceKey, u32, foldhash::fast::RandomState>>,
-    /// By place.
-    keys: Vec<BalanceKey>,
-    /// By place.
-    tails: Vec<Tail>,
-    chunks: Vec<Chunk>,
-    closed: Vec<Closed>,
-    batch: Vec<Pending>,
-    order: Vec<(BalanceKey, u32)>,
-    value: Vec<u8>,
+    first_seq: CommitSeq,
     last_seq: Option<CommitSeq>,
+    entries: Vec<Entry>,
+    /// Of each entry.
+    slots: Vec<u32>,
+    /// What is held, where it is not nothing: that is rare.
+    held: Vec<Amount>,
+    /// Of the entries that are not counted yet.
+    batch: Vec<BalanceKey>,
+    /// By slot: how many entries there are; in the end, where the next one goes.
+    counts: Vec<u32>,
+    /// Every balance once, with its slot: see [`sortable`].
+    order: Vec<u128>,
+    /// Slots by key, once a block without slots was taken in.
+    slot_by_key: Option<HashMap<BalanceKey, u32, foldhash::fast::RandomState>>,
+    /// The entries, sorted.
+    scattered: Vec<Entry>,
+    /// Where the entries of each balance end, in the order of the keys.
+    ends: Vec<u32>,
+    value: Writer,
+    packed: Vec<Packed>,
 }
 
 impl Fold {
@@ -108,28 +79,42 @@ impl Fold {
     }
 
     /// Takes in the next block.
+    ///
+    /// # Panics
+    /// If blocks come out of order, or rows beyond 2^32.
     pub fn add(&mut self, block: &Block) {
-        self.last_seq = Some(block.header().last_seq());
+        match self.last_seq {
+            None => self.first_seq = block.header().first_seq,
+            Some(last) => assert!(last < block.header().first_seq, "blocks are folded in order"),
+        }
+        let last_seq = block.header().last_seq();
+        let first_seq = self.first_seq.get();
+        assert!(last_seq.get().saturating_sub(first_seq) < NONE.into(), "a fold has a limit");
+        self.last_seq = Some(last_seq);
         if block.slots().is_empty() {
             self.index_keys();
-            block.visit_rows(|seq, key, after| {
-                let place = self.place_of_key(key);
-                self.push(place, seq, after);
-            });
-        } else {
-            let mut slots = block.slots().iter();
-            block.visit_rows(|seq, key, after| {
-                let slot = *slots.next().expect("a block with slots has one for each row");
-                let place = self.place_of_slot(slot, key);
-                self.push(place, seq, after);
-            });
         }
-        self.settle();
+        let is_by_key = self.slot_by_key.is_some();
+        let mut slots = block.slots().iter().copied();
+        block.visit_rows(|seq, key, balance| {
+            let slot = match is_by_key {
+                true => self.slot_of(key),
+                false => slots.next().expect("a block with slots has one for each row"),
+            };
+            let entry = self.entry((seq.get() - first_seq) as u32, balance);
+            self.entries.push(entry);
+            self.slots.push(slot);
+            self.batch.push(key);
+            if self.batch.len() == BATCH {
+                self.count();
+            }
+        });
+        self.count();
     }
 
     /// Whether no row was taken in since the last finish.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.entries.is_empty()
     }
 
     /// The seq that everything is folded up to once this fold is; `None` if no block was taken in
@@ -143,203 +128,164 @@ impl Fold {
     /// # Errors
     /// The first that `row` returns; no more rows are shown then.
     pub fn finish<E>(&mut self, row: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.order.sort_unstable();
+        self.scatter();
         let shown = self.show(row);
         self.clear();
         shown
     }
 
-    fn show<E>(&mut self, mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.order.clear();
-        self.order.extend(self.keys.iter().zip(0..).map(|(key, place)| (*key, place)));
-        self.order.sort_unstable();
-        for &(key, place) in &self.order {
-            let tail = &self.tails[place as usize];
-            let (mut span, mut closed) = (tail.row, tail.closed);
-            loop {
-                gather(&self.chunks, span, &mut self.value);
-                row(&keys::version(key, CommitSeq::new(span.first_seq)), &self.value)?;
-                let Some(older) = self.closed.get(closed as usize) else { break };
-                (span, closed) = (older.row, older.before);
+    #[inline]
+    fn entry(&mut self, seq: u32, balance: Balance) -> Entry {
+        let available = balance.available.get();
+        let available = [available as u64, (available >> 64) as u64];
+        let mut held = NONE;
+        if balance.held != Amount::ZERO {
+            held = u32::try_from(self.held.len()).expect("a fold is far below 2^32 rows");
+            self.held.push(balance.held);
+        }
+        Entry { available, seq, held }
+    }
+
+    /// Counts the batch, and notes the balances that are met for the first time.
+    fn count(&mut self) {
+        let begin = self.slots.len() - self.batch.len();
+        for (slot, key) in self.slots[begin..].iter().zip(&self.batch) {
+            if *slot as usize >= self.counts.len() {
+                self.counts.resize((*slot as usize + 1).next_power_of_two(), 0);
             }
+            let count = &mut self.counts[*slot as usize];
+            if *count == 0 {
+                self.order.push(sortable(*key, *slot));
+            }
+            *count += 1;
+        }
+        self.batch.clear();
+    }
+
+    /// Makes the table of keys, with the slots of all balances met so far, if there is none.
+    fn index_keys(&mut self) {
+        if self.slot_by_key.is_none() {
+            self.slot_by_key = Some(self.order.iter().map(|sorted| unsorted(*sorted)).collect());
+        }
+    }
+
+    /// The slot of a balance; a new one behind all others if it has none.
+    fn slot_of(&mut self, key: BalanceKey) -> u32 {
+        let next = self.counts.len();
+        let table = self.slot_by_key.as_mut().expect("made before the first block without slots");
+        let slot = *table.entry(key).or_insert_with(|| u32::try_from(next).expect("few balances"));
+        if slot as usize == next {
+            self.counts.push(0);
+        }
+        slot
+    }
+
+    /// Brings the entries into the order of their keys, those of one key in the order they came.
+    fn scatter(&mut self) {
+        let mut begin = 0;
+        self.ends.clear();
+        for sorted in &self.order {
+            let (_, slot) = unsorted(*sorted);
+            begin += std::mem::replace(&mut self.counts[slot as usize], begin);
+            self.ends.push(begin);
+        }
+        self.scattered.resize(self.entries.len(), Entry::default());
+        for (slot, entry) in self.slots.iter().zip(&self.entries) {
+            let next = &mut self.counts[*slot as usize];
+            self.scattered[*next as usize] = *entry;
+            *next += 1;
+        }
+    }
+
+    fn show<E>(&mut self, mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut begin = 0;
+        for (sorted, end) in self.order.iter().zip(&self.ends) {
+            let (key, _) = unsorted(*sorted);
+            let entries = &self.scattered[begin..*end as usize];
+            let versions = entries.iter().map(|entry| {
+                let seq = self.first_seq.get() + u64::from(entry.seq);
+                let [low, high] = entry.available.map(u128::from);
+                let held = self.held.get(entry.held as usize).copied();
+                let available = Amount::new(high << 64 | low);
+                (seq, Balance { available, held: held.unwrap_or_default() })
+            });
+            pack(versions, &mut self.value, &mut self.packed);
+            let mut end_of_value = self.value.len();
+            for packed in self.packed.iter().rev() {
+                let value = &self.value.written()[packed.begin..end_of_value];
+                row(&keys::version(key, packed.first_seq), value)?;
+                end_of_value = packed.begin;
+            }
+            begin = *end as usize;
         }
         Ok(())
     }
 
     fn clear(&mut self) {
-        for slot in self.slots.drain(..) {
-            self.place_of[slot as usize] = NONE;
+        if self.slot_by_key.take().is_some() {
+            // Its slots are not those of the next fold.
+            self.counts.clear();
+            self.order.clear();
         }
-        self.place_by_key = None;
-        self.keys.clear();
-        self.tails.clear();
-        self.chunks.clear();
-        self.closed.clear();
-        self.last_seq = None;
-    }
-
-    #[inline]
-    fn place_of_slot(&mut self, slot: u32, key: BalanceKey) -> u32 {
-        match self.place_of.get(slot as usize) {
-            Some(&place) if place != NONE => place,
-            _ => self.learn(slot, key),
-        }
-    }
-
-    /// Gives the balance of a slot its place, when the slot is met for the first time in this fold.
-    #[cold]
-    fn learn(&mut self, slot: u32, key: BalanceKey) -> u32 {
-        let place = match &self.place_by_key {
-            Some(_) => self.place_of_key(key),
-            None => self.new_place(key),
-        };
-        if self.place_of.len() <= slot as usize {
-            self.place_of.resize(slot as usize + 1, NONE);
-        }
-        self.place_of[slot as usize] = place;
-        self.slots.push(slot);
-        place
-    }
-
-    fn place_of_key(&mut self, key: BalanceKey) -> u32 {
-        let table = self.place_by_key.as_ref().expect("made before the first block without slots");
-        if let Some(place) = table.get(&key) {
-            return *place;
-        }
-        let place = self.new_place(key);
-        self.place_by_key.as_mut().expect("as above").insert(key, place);
-        place
-    }
-
-    /// Makes the table of keys, with all balances that have a place, if there is none.
-    fn index_keys(&mut self) {
-        if self.place_by_key.is_none() {
-            self.place_by_key = Some(self.keys.iter().copied().zip(0..).collect());
-        }
-    }
-
-    fn new_place(&mut self, key: BalanceKey) -> u32 {
-        let place = u32::try_from(self.keys.len()).expect("a fold is far below 2^32 rows");
-        self.keys.push(key);
-        self.tails.push(Tail {
-            last: Balance::default(),
-            last_seq: 0,
-            row: RowSpan { first_seq: 0, head: NONE, bytes: 0, used: 0 },
-            chunk: NONE,
-            closed: NONE,
-        });
-        place
-    }
-
-    #[inline]
-    fn push(&mut self, place: u32, seq: CommitSeq, balance: Balance) {
-        self.batch.push(Pending { balance, seq: seq.get(), place });
-        if self.batch.len() == BATCH {
-            self.settle();
-        }
-    }
-
-    /// Encodes the batch, after loading everything that it needs.
-    fn settle(&mut self) {
-        let mut loaded = 0_u32;
-        for pending in &self.batch {
-            loaded ^= self.tails[pending.place as usize].chunk;
-        }
-        let mut bytes = 0_u8;
-        for pending in &self.batch {
-            let chunk = self.tails[pending.place as usize].chunk;
-            bytes ^= self.chunks.get(chunk as usize).map_or(0, |chunk| chunk.0[0]);
-        }
-        // Kept from being optimized away: loading is all that they are for.
-        black_box((loaded, bytes));
-        for pending in &self.batch {
-            let tail = &mut self.tails[pending.place as usize];
-            append(tail, pending, &mut self.chunks, &mut self.closed);
-        }
-        self.batch.clear();
-    }
-}
-
-/// Encodes a version behind those of its balance.
-#[inline]
-fn append(tail: &mut Tail, new: &Pending, chunks: &mut Vec<Chunk>, closed: &mut Vec<Closed>) {
-    if usize::from(tail.row.bytes) + VERSION_BYTES_MAX > PACK_BYTES_MAX {
-        closed.push(Closed { row: tail.row, before: tail.closed });
-        tail.closed = (closed.len() - 1) as u32;
-        tail.row.bytes = 0;
-    }
-    if tail.row.bytes == 0 {
-        open_row(tail, new.seq, chunks);
-    }
-    assert!(new.seq >= tail.last_seq, "blocks are folded in their order");
-    let (before, after) = ((tail.last_seq, tail.last), (new.seq, new.balance));
-    match encode_word(before, after) {
-        Some((version, length)) => store_word(tail, version, length, chunks),
-        None => {
-            let mut version = [0; VERSION_BYTES_MAX];
-            let length = encode(before, after, &mut version);
-            for part in version[..length].chunks(WORD) {
-                let mut word = [0; WORD];
-                word[..part.len()].copy_from_slice(part);
-                store_word(tail, u128::from_le_bytes(word), part.len(), chunks);
+        if self.order.len() > self.counts.len() / 16 {
+            self.counts.fill(0);
+        } else {
+            // Few of many balances were met: clearing all would cost more than the fold.
+            for sorted in &self.order {
+                self.counts[unsorted(*sorted).1 as usize] = 0;
             }
         }
+        self.last_seq = None;
+        self.entries.clear();
+        self.slots.clear();
+        self.held.clear();
+        self.order.clear();
     }
-    (tail.last_seq, tail.last) = after;
 }
 
-fn open_row(tail: &mut Tail, first_seq: u64, chunks: &mut Vec<Chunk>) {
-    let chunk = new_chunk(chunks);
-    tail.row = RowSpan { first_seq, head: chunk, bytes: 0, used: LINK as u16 };
-    tail.chunk = chunk;
-    (tail.last_seq, tail.last) = (first_seq, Balance::default());
-}
-
-fn new_chunk(chunks: &mut Vec<Chunk>) -> u32 {
-    let number = u32::try_from(chunks.len()).expect("a fold is far below 2^32 chunks");
-    chunks.push(Chunk([0; CHUNK]));
-    number
-}
-
-/// Adds `length` bytes, the lowest of `word`, to the chain. Behind what is used of a chunk there
-/// are only zeros, as there are in the word.
+/// Packs the versions of one balance: the values of its rows, one behind the other.
 #[inline]
-fn store_word(tail: &mut Tail, word: u128, length: usize, chunks: &mut Vec<Chunk>) {
-    tail.row.bytes += length as u16;
-    let used = usize::from(tail.row.used);
-    let chunk = &mut chunks[tail.chunk as usize].0;
-    if used + WORD <= CHUNK {
-        chunk[used..used + WORD].copy_from_slice(&word.to_le_bytes());
-        tail.row.used += length as u16;
-        return;
+fn pack(
+    versions: impl Iterator<Item = (u64, Balance)>,
+    value: &mut Writer,
+    packed: &mut Vec<Packed>,
+) {
+    value.rewind(0);
+    packed.clear();
+    let (mut before, mut full_at) = ((0, Balance::default()), 0);
+    for version in versions {
+        if packed.is_empty() || value.len() > full_at {
+            packed.push(Packed { first_seq: CommitSeq::new(version.0), begin: value.len() });
+            before = (version.0, Balance::default());
+            full_at = value.len() + PACK_BYTES_MAX - VERSION_BYTES_MAX;
+        }
+        match encode_word(before, version) {
+            Some((word, length)) => {
+                value.reserve(length);
+                value.word(word, length);
+            }
+            None => {
+                let mut bytes = [0; VERSION_BYTES_MAX];
+                let length = encode(before, version, &mut bytes);
+                value.slice(&bytes[..length]);
+            }
+        }
+        before = version;
     }
-    let fits = CHUNK - used;
-    if fits > 0 {
-        let end = &mut chunk[CHUNK - WORD..];
-        let before = u128::from_le_bytes((&*end).try_into().expect("a word"));
-        end.copy_from_slice(&(before | word << (8 * (WORD - fits))).to_le_bytes());
-    }
-    if length <= fits {
-        tail.row.used += length as u16;
-        return;
-    }
-    let next = new_chunk(chunks);
-    chunks[tail.chunk as usize].0[..LINK].copy_from_slice(&next.to_le_bytes());
-    let rest = (word >> (8 * fits)).to_le_bytes();
-    chunks[next as usize].0[LINK..LINK + WORD].copy_from_slice(&rest);
-    tail.chunk = next;
-    tail.row.used = (LINK + length - fits) as u16;
 }
 
-/// Puts the value of a row together.
-fn gather(chunks: &[Chunk], row: RowSpan, value: &mut Vec<u8>) {
-    value.clear();
-    let mut rest = usize::from(row.bytes);
-    let mut number = row.head;
-    while rest > 0 {
-        let chunk = &chunks[number as usize].0;
-        let fits = rest.min(CHUNK - LINK);
-        value.extend_from_slice(&chunk[LINK..LINK + fits]);
-        number = u32::from_le_bytes(chunk[..LINK].try_into().expect("a link is four bytes"));
-        rest -= fits;
-    }
+/// A key and its slot as a number that sorts by account, then asset.
+#[inline]
+fn sortable(key: BalanceKey, slot: u32) -> u128 {
+    let (account, asset) = (key.account.get(), key.asset.get());
+    u128::from(account) << 64 | u128::from(asset) << 32 | u128::from(slot)
+}
+
+/// The inverse of [`sortable`].
+#[inline]
+fn unsorted(sortable: u128) -> (BalanceKey, u32) {
+    let account = AccountId::new((sortable >> 64) as u64);
+    let asset = AssetId::new((sortable >> 32) as u32);
+    (BalanceKey { account, asset }, sortable as u32)
 }

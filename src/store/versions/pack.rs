@@ -30,13 +30,33 @@ pub(super) type Scratch = [u8; VERSION_BYTES_MAX];
 pub(super) fn encode_word(before: (u64, Balance), after: (u64, Balance)) -> Option<(u128, usize)> {
     let seqs = after.0 - before.0;
     let available = zigzag(before.1.available, after.1.available);
-    if before.1.held != after.1.held || seqs >> 55 != 0 || available >> 56 != 0 {
+    if before.1.held != after.1.held || seqs >> 55 != 0 {
         return None;
     }
     let (seqs, seqs_len) = spread(seqs << 1);
-    let (available, available_len) = spread(available as u64);
-    Some((u128::from(seqs) | u128::from(available) << (8 * seqs_len), seqs_len + available_len))
+    let (available, available_len) = spread_wide(available)?;
+    let length = seqs_len + available_len;
+    (length <= 16).then(|| (u128::from(seqs) | available << (8 * seqs_len), length))
 }
+
+/// A number of at most 112 bits as a varint; `None` for more.
+#[inline]
+fn spread_wide(number: u128) -> Option<(u128, usize)> {
+    let (low, high) = (number as u64 & (u64::MAX >> 8), (number >> 56) as u64);
+    if high == 0 {
+        let (low, length) = spread(low);
+        return Some((low.into(), length));
+    }
+    if number >> 112 != 0 {
+        return None;
+    }
+    // Something follows the eighth byte, so all eight carry the mark.
+    let (low, (high, length)) = (spread(low).0 | MORE, spread(high));
+    Some((u128::from(high) << 64 | u128::from(low), 8 + length))
+}
+
+/// In each byte of a varint but the last: another follows.
+const MORE: u64 = u64::from_le_bytes([0x80; 8]);
 
 /// A number of at most 56 bits as a varint, without a branch per byte: seven bits move into each
 /// byte by halves, and all bytes but the last get the mark that another follows.
@@ -47,7 +67,7 @@ fn spread(number: u64) -> (u64, usize) {
     let halves = (number & 0x00FF_FFFF_F000_0000) << 4 | number & 0x0FFF_FFFF;
     let quarters = (halves & 0x0FFF_C000_0FFF_C000) << 2 | halves & 0x0000_3FFF_0000_3FFF;
     let bytes = (quarters & 0x3F80_3F80_3F80_3F80) << 1 | quarters & 0x007F_007F_007F_007F;
-    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    let more = MORE & ((1 << (8 * (length - 1))) - 1);
     (bytes | more, length)
 }
 

@@ -1,0 +1,206 @@
+//! `crosslatch load`: swaps from many callers to an engine in this process, and a report.
+//!
+//! ```text
+//! set up ─► look ─► clients send ─► last answer ─► drain ─► look ─► check ─► report
+//!           │         the clock runs     │ settled/s   │ drained/s
+//!           └─ metrics, CPU by thread, disk ───────────┘
+//! ```
+//!
+//! The generator takes its share of the same cores, so the figures are those of the whole.
+//! What is claimed is checked: with `--funds tight` every refusal is read back as of its seq,
+//! with ample funds there may be none, and `--verify` opens the data again and compares.
+
+mod alarm;
+mod args;
+mod cpu;
+mod environment;
+mod probe;
+mod progress;
+mod reading;
+mod refusals;
+mod report;
+mod runner;
+mod setup;
+mod sidecar;
+mod tally;
+mod verify;
+mod workload;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+pub use args::{Funds, LoadArgs, Mode, Skew};
+
+use crate::clock::{Clock, SystemClock};
+use crate::engine::{Engine, Options};
+use crate::metrics::{self, Exporter};
+
+use alarm::Alarm;
+use cpu::CpuTimes;
+use environment::{Environment, disk_bytes};
+use progress::Progress;
+use reading::Reading;
+use report::{Measured, Report, grouped};
+use runner::{Load, Ran};
+use sidecar::Sidecar;
+use verify::BeforeLoad;
+use workload::Workload;
+
+/// Exit status of bad usage.
+const USAGE: u8 = 2;
+/// Exit status of a check that failed.
+const CHECK_FAILED: u8 = 3;
+
+/// Runs a load and reports it. The status is 0, 2 for flags that do not go together, or 3 when a
+/// check failed.
+///
+/// # Errors
+/// The engine or the disk failed: there is nothing to report.
+pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    if let Err(why) = args.check() {
+        eprintln!("error: {why}");
+        return Ok(ExitCode::from(USAGE));
+    }
+    let data = Data::of(&args)?;
+    let report = load(&args, &data)?;
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => {
+            eprintln!("\n{report}");
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        }
+        Some(path) => {
+            println!("\n{report}");
+            let json = serde_json::to_string_pretty(&report)?;
+            std::fs::write(path, json + "\n").with_context(|| format!("cannot write {path:?}"))?;
+        }
+        None => println!("\n{report}"),
+    }
+    std::io::stdout().flush()?;
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+/// Where the engine keeps its data; a temporary directory is removed when this is dropped.
+struct Data {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Data {
+    fn of(args: &LoadArgs) -> anyhow::Result<Self> {
+        if let Some(path) = &args.data {
+            return Ok(Self { path: path.clone(), temporary: false });
+        }
+        // Here and not in /tmp, which may be memory: a sync there costs nothing.
+        let name = format!("crosslatch-load.{}", std::process::id());
+        let path = std::env::current_dir().context("no current directory")?.join(name);
+        Ok(Self { path, temporary: true })
+    }
+}
+
+impl Drop for Data {
+    fn drop(&mut self) {
+        if self.temporary {
+            // What cannot be removed is in nobody's way, and its name says where it is from.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn load(args: &LoadArgs, data: &Data) -> anyhow::Result<Report> {
+    let exporter = metrics::install()?;
+    let options =
+        Options { limits: args.limits(), durability: args.durability, ..Options::new(&data.path) };
+    let engine = Engine::start(options.clone())?;
+    let environment = Environment::of(&data.path);
+    let stop = Arc::new(Alarm::new());
+    let (_sidecar, listens_on) = Sidecar::start(Arc::clone(&stop), exporter.clone(), args.metrics)?;
+    if let Some(address) = listens_on {
+        eprintln!("metrics at http://{address}/metrics");
+    }
+    let workload = Workload::new(args);
+    set_up(args, &engine, &workload, &stop)?;
+    let before_load = BeforeLoad::look(&engine)?;
+    let run = Run { args, engine: &engine, exporter: &exporter, stop: &stop, data: &data.path };
+    let (mut report, ran) = run.measure(&workload, environment)?;
+    if let Some(unexpected) = &ran.tally.unexpected {
+        eprintln!("refused, and should not be: {unexpected}");
+    }
+    let settled = ran.tally.settled;
+    if args.funds == Funds::Tight {
+        eprintln!("checking refusals");
+        report.add_refusals(refusals::check(&engine, ran.tally.refusals)?);
+    }
+    if args.verify {
+        eprintln!("verifying: stop, open again, compare");
+        report.add_verdict(verify::verify(engine, &options, &workload, &before_load, settled)?);
+    } else {
+        engine.stop()?;
+    }
+    Ok(report)
+}
+
+fn set_up(
+    args: &LoadArgs,
+    engine: &Engine,
+    workload: &Workload,
+    stop: &Alarm,
+) -> anyhow::Result<()> {
+    let began = SystemClock.boot_nanos();
+    let accounts = grouped(args.accounts);
+    eprintln!("setting up {accounts} accounts with {} assets, seed {}", args.assets, args.seed);
+    setup::run(engine, workload, args.assets, stop)?;
+    // The load does not have to pay for what the set-up left to fold.
+    engine.drain()?;
+    eprintln!("set up in {:.1} s", (SystemClock.boot_nanos() - began) as f64 / 1e9);
+    Ok(())
+}
+
+/// One load on an engine that is set up.
+struct Run<'a> {
+    args: &'a LoadArgs,
+    engine: &'a Engine,
+    exporter: &'a Exporter,
+    stop: &'a Arc<Alarm>,
+    data: &'a Path,
+}
+
+impl Run<'_> {
+    fn measure(
+        &self,
+        workload: &Arc<Workload>,
+        environment: Environment,
+    ) -> anyhow::Result<(Report, Ran)> {
+        let Self { args, engine, exporter, stop, data } = *self;
+        // What one caller waits for is the disk, so the disk is measured beside it.
+        let probe = || if args.batch == 1 { probe::run(data).map(Some) } else { Ok(None) };
+        let probe_before = probe()?;
+        let (metrics_before, disk_before) = (Reading::take(exporter), disk_bytes(data));
+        let cpu_before = CpuTimes::now();
+        let began = SystemClock.boot_nanos();
+        let progress = Progress { engine, exporter, before: &metrics_before };
+        let load = Load { args, engine, workload, stop };
+        let ran = load.run(|shared, done| progress.show(shared, done))?;
+        engine.drain()?;
+        let drained_seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
+        let mut cpu = CpuTimes::now().since(&cpu_before);
+        cpu.add("load-clients", ran.generator_cpu);
+        let metrics = Reading::take(exporter).since(&metrics_before);
+        let disk_bytes = disk_bytes(data).saturating_sub(disk_before);
+        let probes = probe_before.zip(probe()?).map(|(before, after)| [before, after]);
+        let measured = Measured {
+            args,
+            ran: &ran,
+            drained_seconds,
+            metrics: &metrics,
+            cpu: &cpu,
+            disk_bytes,
+            probes,
+            environment,
+        };
+        Ok((Report::new(measured), ran))
+    }
+}

@@ -1,0 +1,407 @@
+//! What came of it, for people and as JSON.
+//!
+//! The names of the JSON fields are part of the public interface: add, never rename.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::args::{Funds, LoadArgs, Mode, Skew};
+use super::cpu::CpuUsed;
+use super::environment::Environment;
+use super::probe::Probe;
+use super::reading::Reading;
+use super::refusals::RefusalsChecked;
+use super::runner::Ran;
+use super::verify::Verdict;
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    /// What the requests were.
+    pub(super) mode: Mode,
+    /// Swaps sent and answered.
+    pub(super) swaps_attempted: u64,
+    /// Of these, those that happened.
+    pub(super) swaps_settled: u64,
+    /// Of these, those that were refused.
+    pub(super) swaps_rejected: u64,
+    /// The refusals by code.
+    pub(super) rejects: BTreeMap<&'static str, u64>,
+    /// Swaps that met another one, in any way.
+    pub(super) conflicts: u64,
+    /// Swaps that waited for another one's decision.
+    pub(super) waits: u64,
+    /// From the first submission to the last answer.
+    pub(super) seconds: f64,
+    /// Over that time.
+    pub(super) settled_per_second: f64,
+    /// Settled swaps over the time until the version store had caught up.
+    pub(super) drained_per_second: f64,
+    /// That time.
+    pub(super) drained_seconds: f64,
+    /// Whether it was stopped before its end.
+    pub(super) stopped_early: bool,
+    /// From sent (in an open loop: from due) to answered.
+    pub(super) latency_ms: Latency,
+    /// `sync` or `off`.
+    pub(super) durability: &'static str,
+    /// Swaps in a submission.
+    pub(super) batch: usize,
+    /// Independent callers.
+    pub(super) clients: usize,
+    /// Accounts.
+    pub(super) accounts: u64,
+    /// Assets.
+    pub(super) assets: u32,
+    /// Which accounts swapped.
+    pub(super) skew: Skew,
+    /// How much they had.
+    pub(super) funds: Funds,
+    /// Swaps due per second; `null` in a closed loop.
+    pub(super) rate: Option<f64>,
+    /// Seed of the workload.
+    pub(super) seed: u64,
+    /// Shard actors.
+    pub(super) shards: usize,
+    /// Share of the swaps whose parties live on two shards.
+    pub(super) cross_shard_pct: f64,
+    /// Mean time in each stage.
+    pub(super) stage_seconds: BTreeMap<&'static str, f64>,
+    /// Synced writes of the journal.
+    pub(super) fsync_seconds: Fsync,
+    /// Mean number of requests in a journal block.
+    pub(super) group_size_mean: f64,
+    /// CPU time until drained, by name of thread, and of the whole process (`total`).
+    pub(super) cpu_seconds_per_million_swaps: BTreeMap<String, f64>,
+    /// CPU time of everything else on the machine meanwhile, in percent of all cores.
+    pub(super) other_cpu_pct: f64,
+    /// Growth of the data directory until drained, over the swaps attempted.
+    pub(super) disk_bytes_per_swap: f64,
+    /// What the disk alone takes; `null` unless the batch is 1.
+    pub(super) fsync_probe: Option<Probes>,
+    /// What was refused for lack of funds, checked; `null` while funds are ample.
+    pub(super) refusals_checked: Option<RefusalsChecked>,
+    /// Refusals whose claim is not true, or that ample funds rule out. Must be 0.
+    pub(super) false_refusals: u64,
+    /// The verdict; `null` if it was not asked for.
+    pub(super) verified: Option<bool>,
+    /// What was verified, and what is wrong.
+    pub(super) verification: Option<Verdict>,
+    /// Where it was measured.
+    pub(super) environment: Environment,
+}
+
+/// Quantiles of a latency in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Latency {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+    max: f64,
+}
+
+/// Synced writes.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Fsync {
+    p50: f64,
+    p99: f64,
+    mean: f64,
+    count: u64,
+}
+
+/// The disk alone, in the same run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Probes {
+    /// Before the load.
+    pub(super) before: Probe,
+    /// After it.
+    pub(super) after: Probe,
+    /// The median latency of a swap, over the mean of the two medians.
+    pub(super) p50_ratio: f64,
+}
+
+/// Everything that was measured, for [`Report::new`] to bring into shape.
+pub(super) struct Measured<'a> {
+    /// What was asked for.
+    pub(super) args: &'a LoadArgs,
+    /// What the clients saw.
+    pub(super) ran: &'a Ran,
+    /// From the first submission until the version store had caught up.
+    pub(super) drained_seconds: f64,
+    /// Growth of the metrics over the load.
+    pub(super) metrics: &'a Reading,
+    /// CPU time until drained.
+    pub(super) cpu: &'a CpuUsed,
+    /// Growth of the data directory.
+    pub(super) disk_bytes: u64,
+    /// The disk alone, before and after.
+    pub(super) probes: Option<[Probe; 2]>,
+    /// Where it was measured.
+    pub(super) environment: Environment,
+}
+
+const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "persist"];
+
+impl Latency {
+    fn of(nanos: &Histogram<u64>) -> Self {
+        let millis = |nanos: u64| nanos as f64 / 1e6;
+        let quantile = |quantile| millis(nanos.value_at_quantile(quantile));
+        Self {
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+            max: millis(nanos.max()),
+        }
+    }
+}
+
+impl Report {
+    /// Brings what was measured into shape. Nothing is verified yet.
+    pub(super) fn new(measured: Measured<'_>) -> Self {
+        let Measured { args, ran, metrics, cpu, environment, .. } = measured;
+        let tally = &ran.tally;
+        let attempted = tally.settled + tally.rejected_sum();
+        let latency_ms = Latency::of(&tally.latency);
+        let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
+        let conflicts = |kind| metrics.sum("crosslatch_conflicts_total", kind) as u64;
+        let cores = environment.cores.max(1) as f64;
+        Self {
+            mode: args.mode,
+            swaps_attempted: attempted,
+            swaps_settled: tally.settled,
+            swaps_rejected: tally.rejected_sum(),
+            rejects: tally.rejected.clone(),
+            conflicts: conflicts(""),
+            waits: conflicts("kind=\"balance_wait\""),
+            seconds: ran.seconds,
+            settled_per_second: per(tally.settled, ran.seconds),
+            drained_per_second: per(tally.settled, measured.drained_seconds),
+            drained_seconds: measured.drained_seconds,
+            stopped_early: ran.stopped_early,
+            latency_ms,
+            durability: durability_name(args),
+            batch: args.batch,
+            clients: args.clients(),
+            accounts: args.accounts,
+            assets: args.assets,
+            skew: args.skew,
+            funds: args.funds,
+            rate: args.rate,
+            seed: args.seed,
+            shards: args.shards,
+            cross_shard_pct: 100.0 * per(tally.cross_shard, attempted as f64),
+            stage_seconds: stages(metrics),
+            fsync_seconds: Fsync {
+                p50: fsync.p50,
+                p99: fsync.p99,
+                mean: fsync.mean,
+                count: fsync.count,
+            },
+            group_size_mean: metrics.distribution("crosslatch_commit_group_size", "").mean,
+            cpu_seconds_per_million_swaps: cpu_per_million(cpu, attempted),
+            other_cpu_pct: 100.0 * cpu.others.as_secs_f64()
+                / (measured.drained_seconds * cores).max(1e-9),
+            disk_bytes_per_swap: per(measured.disk_bytes, attempted as f64),
+            fsync_probe: measured.probes.map(|[before, after]| Probes {
+                before,
+                after,
+                p50_ratio: latency_ms.p50 / ((before.p50_ms + after.p50_ms) / 2.0),
+            }),
+            refusals_checked: None,
+            false_refusals: unasked_refusals(ran, args.funds),
+            verified: None,
+            verification: None,
+            environment,
+        }
+    }
+
+    /// Adds what the check of the refusals found.
+    pub(super) fn add_refusals(&mut self, checked: RefusalsChecked) {
+        self.false_refusals += checked.wrong;
+        self.refusals_checked = Some(checked);
+    }
+
+    /// Adds the verdict.
+    pub(super) fn add_verdict(&mut self, verdict: Verdict) {
+        self.verified = Some(verdict.is_verified());
+        self.verification = Some(verdict);
+    }
+
+    /// Whether everything that was checked is as it must be.
+    pub(super) fn is_sound(&self) -> bool {
+        self.verified != Some(false) && self.false_refusals == 0
+    }
+}
+
+/// With ample funds every refusal is a false one; with tight funds, any but for lack of funds.
+fn unasked_refusals(ran: &Ran, funds: Funds) -> u64 {
+    let rejected = ran.tally.rejected.iter();
+    rejected
+        .filter(|(code, _)| funds == Funds::Ample || **code != "insufficient_funds")
+        .map(|(_, count)| count)
+        .sum()
+}
+
+fn durability_name(args: &LoadArgs) -> &'static str {
+    match args.durability {
+        crate::engine::Durability::Sync => "sync",
+        crate::engine::Durability::Off => "off",
+    }
+}
+
+fn stages(metrics: &Reading) -> BTreeMap<&'static str, f64> {
+    let mean = |stage| {
+        let label = format!("stage=\"{stage}\"");
+        (stage, metrics.distribution("crosslatch_stage_seconds", &label).mean)
+    };
+    STAGES.into_iter().map(mean).collect()
+}
+
+fn cpu_per_million(cpu: &CpuUsed, swaps: u64) -> BTreeMap<String, f64> {
+    let total = ("total".to_owned(), cpu.process);
+    let threads = cpu.threads.iter().cloned().chain([total]);
+    threads.map(|(name, time)| (name, time.as_secs_f64() * per(1_000_000, swaps as f64))).collect()
+}
+
+/// 0 of nothing.
+fn per(count: u64, of: f64) -> f64 {
+    if of > 0.0 { count as f64 / of } else { 0.0 }
+}
+
+/// `1234567` as `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_outcome(f)?;
+        self.write_times(f)?;
+        self.write_costs(f)?;
+        self.write_checks(f)?;
+        let Environment { cpu, cores, memory_gib, kernel, file_system, build, .. } =
+            &self.environment;
+        write!(
+            f,
+            "measured on  {cpu}, {cores} cores, {memory_gib} GiB; {kernel}; {file_system}; {build}"
+        )
+    }
+}
+
+impl Report {
+    fn write_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batch, clients, skew, durability, shards, accounts, .. } = self;
+        writeln!(
+            f,
+            "workload     {} accounts, {skew}, {shards} shards ({:.1}% of the swaps span two), \
+             {clients} clients with {batch} a submission, durability {durability}",
+            grouped(*accounts),
+            self.cross_shard_pct,
+        )?;
+        let early = if self.stopped_early { ", stopped early" } else { "" };
+        writeln!(
+            f,
+            "swaps        {} settled, {} rejected, {} waited for another one{early}",
+            grouped(self.swaps_settled),
+            grouped(self.swaps_rejected),
+            grouped(self.waits),
+        )?;
+        writeln!(
+            f,
+            "rate         {} settled/s to the last answer ({:.2} s), {} drained/s until the version \
+             store had caught up ({:.2} s)",
+            grouped(self.settled_per_second as u64),
+            self.seconds,
+            grouped(self.drained_per_second as u64),
+            self.drained_seconds,
+        )
+    }
+
+    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Latency { p50, p90, p99, p999, max } = self.latency_ms;
+        writeln!(
+            f,
+            "latency      p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}, max {max:.3}"
+        )?;
+        write!(f, "stages       ")?;
+        for (index, stage) in STAGES.into_iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{stage} {:.3} ms", self.stage_seconds[stage] * 1e3)?;
+        }
+        let Fsync { p50, p99, count, .. } = self.fsync_seconds;
+        writeln!(
+            f,
+            "\njournal      {} syncs, p50 {:.3} ms, p99 {:.3} ms, of {:.0} requests on average",
+            grouped(count),
+            p50 * 1e3,
+            p99 * 1e3,
+            self.group_size_mean,
+        )?;
+        if let Some(Probes { before, after, p50_ratio }) = self.fsync_probe {
+            writeln!(
+                f,
+                "disk alone   4 KiB append + fdatasync p50 {:.3} ms before, {:.3} ms after; a swap's \
+                 p50 is {p50_ratio:.2} times that",
+                before.p50_ms, after.p50_ms,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cpu: Vec<_> = self.cpu_seconds_per_million_swaps.iter().collect();
+        cpu.sort_by(|a, b| b.1.total_cmp(a.1));
+        write!(f, "cpu          seconds per million swaps:")?;
+        for (name, seconds) in cpu.into_iter().filter(|(_, seconds)| **seconds >= 0.005) {
+            write!(f, " {name} {seconds:.2}")?;
+        }
+        writeln!(f, "; others used {:.0}% of the machine", self.other_cpu_pct)?;
+        writeln!(f, "disk         {:.0} bytes a swap", self.disk_bytes_per_swap)
+    }
+
+    fn write_checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(RefusalsChecked { refusals, checked, wrong, first_wrong }) =
+            &self.refusals_checked
+        {
+            writeln!(
+                f,
+                "refusals     {} of {} read back as of their seq: {wrong} wrong",
+                grouped(*checked),
+                grouped(*refusals),
+            )?;
+            first_wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"))?;
+        }
+        if self.false_refusals > 0 {
+            writeln!(f, "FALSE REFUSALS: {} ({:?})", self.false_refusals, self.rejects)?;
+        }
+        let Some(verdict) = &self.verification else {
+            return Ok(());
+        };
+        let word = if verdict.is_verified() { "yes" } else { "NO" };
+        let offline = if verdict.audited_offline { ", audited offline" } else { "" };
+        writeln!(
+            f,
+            "verified     {word}: opened again, {} accounts compared, {} balances add up to the \
+             supply{offline}",
+            grouped(verdict.accounts_compared),
+            grouped(verdict.balances_summed),
+        )?;
+        verdict.wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! Before the load: assets on two chains, accounts linked on both, and what they start with.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, bail};
+
+use crate::address::{Address, Link};
+use crate::clock::{Clock, SystemClock};
+use crate::config::BATCH_REQUESTS_MAX;
+use crate::engine::{Brief, Engine, Pending};
+use crate::request::{AssetSpec, Command, Request, Transfer};
+use crate::types::{AccountId, AssetId, ChainId, ChainKind, RequestId};
+
+use super::alarm::Alarm;
+use super::workload::Workload;
+
+/// Assets take turns on these.
+const CHAINS: [(ChainId, ChainKind); 2] =
+    [(ChainId::new(1), ChainKind::Evm), (ChainId::new(101), ChainKind::Solana)];
+/// Submissions on their way at once.
+const IN_FLIGHT: usize = 8;
+
+/// Creates assets and accounts, and deposits what they start with. Ends early when `stop` goes off.
+///
+/// # Errors
+/// A refusal: the data directory has something else under these names. Or the engine's end.
+pub(super) fn run(
+    engine: &Engine,
+    workload: &Workload,
+    assets: u32,
+    stop: &Alarm,
+) -> anyhow::Result<()> {
+    let mut setup = Setup { engine, stop, sent: 0 };
+    setup.all((0..assets).map(|number| Command::PutAsset(asset(number))))?;
+    for number in 0..assets {
+        let id = engine.directory().asset_by_name(&name(number));
+        if id.is_some_and(|id| id != AssetId::new(number)) {
+            bail!("the data directory has assets of its own; give another --data");
+        }
+    }
+    setup.all(workload.accounts().map(|account| Command::PutAccount {
+        account,
+        links: CHAINS.map(|(chain, kind)| link(account, chain, kind)).into(),
+    }))?;
+    let amount = workload.balance();
+    setup.all(workload.accounts().flat_map(|account| {
+        let assets = (0..assets).map(AssetId::new);
+        let deposit = move |asset| Transfer { account, asset, amount, reference: "".into() };
+        assets.map(move |asset| Command::Deposit(deposit(asset)))
+    }))
+}
+
+struct Setup<'a> {
+    engine: &'a Engine,
+    stop: &'a Alarm,
+    /// Commands sent so far: with the time, it makes ids that are unique.
+    sent: u128,
+}
+
+impl Setup<'_> {
+    /// Sends all of them, a few submissions at a time, and waits for all answers.
+    fn all(&mut self, mut commands: impl Iterator<Item = Command>) -> anyhow::Result<()> {
+        let mut pending = VecDeque::with_capacity(IN_FLIGHT);
+        while !self.stop.has_rung() {
+            let now = SystemClock.wall().millis();
+            let request = |command| {
+                self.sent += 1;
+                Request::new(RequestId::v7(now, self.sent), command)
+            };
+            let batch: Vec<_> = commands.by_ref().take(BATCH_REQUESTS_MAX).map(request).collect();
+            if batch.is_empty() {
+                break;
+            }
+            pending.push_back(self.engine.submit(batch).context("setting up")?);
+            if pending.len() == IN_FLIGHT {
+                pending.pop_front().map_or(Ok(()), all_settled)?;
+            }
+        }
+        pending.into_iter().try_for_each(all_settled)
+    }
+}
+
+fn all_settled(pending: Pending) -> anyhow::Result<()> {
+    let answers = pending.wait().context("setting up")?;
+    for index in 0..answers.len() {
+        if let Brief::Rejected(reject) = answers.brief(index) {
+            bail!("cannot set up the load in this data directory: {reject}; give another --data");
+        }
+    }
+    Ok(())
+}
+
+fn name(asset: u32) -> String {
+    format!("A{asset}")
+}
+
+fn asset(number: u32) -> AssetSpec {
+    let (chain, chain_kind) = CHAINS[number as usize % CHAINS.len()];
+    let token = if (number as usize) < CHAINS.len() { "native".into() } else { name(number) };
+    let (name, token) = (name(number).into(), token.into());
+    AssetSpec { name, chain, chain_kind, token, decimals: 9 }
+}
+
+/// An address that nobody has but that is valid, and cheap to make.
+fn link(account: AccountId, chain: ChainId, kind: ChainKind) -> Link {
+    let address = match kind {
+        // Without a letter there is no case to carry a checksum.
+        ChainKind::Evm => format!("0x{account:040}", account = account.get()),
+        _ => {
+            let mut bytes = [0; 32];
+            bytes[24..].copy_from_slice(&account.get().to_be_bytes());
+            bs58::encode(bytes).into_string()
+        }
+    };
+    Link { chain, address: Address::from_canonical(&address) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_valid_canonical_and_distinct() {
+        let mut seen = std::collections::HashSet::new();
+        for account in [1, 2, 57, 58, 256, 100_000, 10_000_000, u64::MAX] {
+            for (chain, kind) in CHAINS {
+                let link = link(AccountId::new(account), chain, kind);
+                let parsed = Address::parse(kind, link.address.as_str());
+                assert_eq!(parsed, Ok(link.address.clone()));
+                assert!(seen.insert(link));
+            }
+        }
+    }
+
+    #[test]
+    fn assets_take_turns_on_the_chains() {
+        let assets = [asset(0), asset(1), asset(2)];
+        assets.iter().for_each(|it| Command::PutAsset(it.clone()).validate().unwrap());
+        assert_eq!((&*assets[0].name, assets[0].chain_kind), ("A0", ChainKind::Evm));
+        assert_eq!((&*assets[1].name, assets[1].chain_kind), ("A1", ChainKind::Solana));
+        assert_eq!((&*assets[2].token, assets[2].chain), ("A2", assets[0].chain));
+    }
+}

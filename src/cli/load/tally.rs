@@ -1,0 +1,260 @@
+//! What the clients saw: answers counted, latencies, and the refusals that are to be checked.
+//!
+//! Each generator thread has a [`Tally`] of its own; whoever shows or reports them adds them up.
+//! A latency is recorded once a submission and counts for each of its swaps: to its caller, a
+//! swap takes as long as its submission.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use rand::rngs::SmallRng;
+use rand::{RngCore, SeedableRng};
+
+use crate::engine::{Answers, Brief};
+use crate::error::Reject;
+use crate::types::{AccountId, Amount, AssetId, CommitSeq};
+
+use super::workload::{ClientWorkload, PlannedSwap};
+
+/// Refusals that one generator thread keeps; of more, a random sample of so many.
+const REFUSALS_KEPT_MAX: usize = 400_000;
+/// Latencies are exact to a microsecond, or to three digits; longer ones count as this long.
+const LATENCY_NANOS: (u64, u64) = (1_000, 3_600_000_000_000);
+
+/// Counts of one generator thread.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// Latency in nanoseconds, of every answered swap.
+    pub(super) latency: Histogram<u64>,
+    /// The same since it was last shown.
+    pub(super) latency_recent: Histogram<u64>,
+    /// Swaps that settled.
+    pub(super) settled: u64,
+    /// Swaps that were refused, by code.
+    pub(super) rejected: BTreeMap<&'static str, u64>,
+    /// Answered swaps that span two shards.
+    pub(super) cross_shard: u64,
+    /// Refusals for lack of funds, to be checked.
+    pub(super) refusals: Sample<RefusedSwap>,
+    /// The first refusal that the workload does not ask for.
+    pub(super) unexpected: Option<String>,
+    /// Boot-clock nanoseconds of the last answer.
+    pub(super) answered_last_nanos: u64,
+}
+
+/// A refusal for lack of funds, with what it claims: at `seq`, `short_by` was missing to `needed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RefusedSwap {
+    /// Who was short.
+    pub(super) account: AccountId,
+    /// Of what.
+    pub(super) asset: AssetId,
+    /// How much it was to pay.
+    pub(super) needed: Amount,
+    /// How much was missing.
+    pub(super) short_by: Amount,
+    /// The state that was seen.
+    pub(super) seq: CommitSeq,
+}
+
+impl Tally {
+    /// Nothing yet.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            latency: empty_histogram(),
+            latency_recent: empty_histogram(),
+            settled: 0,
+            rejected: BTreeMap::new(),
+            cross_shard: 0,
+            refusals: Sample::new(REFUSALS_KEPT_MAX, seed),
+            unexpected: None,
+            answered_last_nanos: 0,
+        }
+    }
+
+    /// Counts the answers to the last submission of a workload.
+    pub(super) fn answered(&mut self, answers: &Answers, sent: &mut ClientWorkload) {
+        for index in 0..answers.len() {
+            match answers.brief(index) {
+                Brief::Settled(_) => self.settled += 1,
+                Brief::Rejected(reject) => self.refused(reject, sent.planned(index)),
+            }
+        }
+        self.cross_shard += sent.take_cross_shard();
+    }
+
+    fn refused(&mut self, reject: &Reject, planned: Option<&PlannedSwap>) {
+        *self.rejected.entry(reject.code()).or_insert(0) += 1;
+        match (reject, planned) {
+            (Reject::InsufficientFunds { account, asset, short_by, seq }, Some(planned)) => {
+                let needed = Amount::new(u128::from(planned.pays(*account, *asset)));
+                let (account, asset) = (*account, *asset);
+                let (short_by, seq) = (*short_by, *seq);
+                self.refusals.offer(RefusedSwap { account, asset, needed, short_by, seq });
+            }
+            _ if self.unexpected.is_none() => self.unexpected = Some(reject.to_string()),
+            _ => {}
+        }
+    }
+
+    /// Records when the last submission was answered: of `swaps` swaps, due at `due_nanos`, both
+    /// by the boot clock.
+    pub(super) fn took(&mut self, due_nanos: u64, now_nanos: u64, swaps: u64) {
+        let nanos = now_nanos.saturating_sub(due_nanos);
+        self.latency.saturating_record_n(nanos, swaps);
+        self.latency_recent.saturating_record_n(nanos, swaps);
+        self.answered_last_nanos = self.answered_last_nanos.max(now_nanos);
+    }
+
+    /// How many swaps were refused.
+    pub(super) fn rejected_sum(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+
+    /// Adds what another thread saw.
+    pub(super) fn add(&mut self, other: Self) {
+        self.latency.add(other.latency).expect("all histograms have the same bounds");
+        self.latency_recent.add(other.latency_recent).expect("as above");
+        self.settled += other.settled;
+        for (code, count) in other.rejected {
+            *self.rejected.entry(code).or_insert(0) += count;
+        }
+        self.cross_shard += other.cross_shard;
+        self.refusals.add(other.refusals);
+        self.unexpected = self.unexpected.take().or(other.unexpected);
+        self.answered_last_nanos = self.answered_last_nanos.max(other.answered_last_nanos);
+    }
+}
+
+/// A histogram of latencies in nanoseconds.
+pub(super) fn empty_histogram() -> Histogram<u64> {
+    let (low, high) = LATENCY_NANOS;
+    Histogram::new_with_bounds(low, high, 3).expect("bounds in order")
+}
+
+/// A uniform sample of everything offered (Vitter's algorithm R), and how much that was.
+#[derive(Debug)]
+pub(super) struct Sample<T> {
+    kept: Vec<T>,
+    kept_max: usize,
+    offered: u64,
+    rng: SmallRng,
+}
+
+impl<T> Sample<T> {
+    /// Keeps at most `kept_max`.
+    pub(super) fn new(kept_max: usize, seed: u64) -> Self {
+        Self { kept: Vec::new(), kept_max, offered: 0, rng: SmallRng::seed_from_u64(seed) }
+    }
+
+    /// Keeps it, instead of an earlier one, or not.
+    pub(super) fn offer(&mut self, item: T) {
+        self.offered += 1;
+        if self.kept.len() < self.kept_max {
+            self.kept.push(item);
+            return;
+        }
+        let place = self.below(self.offered);
+        if let Some(kept) = self.kept.get_mut(place) {
+            *kept = item;
+        }
+    }
+
+    /// How much was offered.
+    pub(super) fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// What was kept, in random order, so that any beginning of it is a sample as well.
+    pub(super) fn into_shuffled(mut self) -> Vec<T> {
+        for end in (1..self.kept.len()).rev() {
+            let place = self.below(end as u64 + 1);
+            self.kept.swap(place, end);
+        }
+        self.kept
+    }
+
+    /// Threads send about as much as each other, so their samples simply join.
+    fn add(&mut self, other: Self) {
+        self.kept.extend(other.kept);
+        self.offered += other.offered;
+    }
+
+    fn below(&mut self, n: u64) -> usize {
+        (u128::from(self.rng.next_u64()) * u128::from(n) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_counts_from_when_it_was_due() {
+        let mut tally = Tally::new(1);
+        // Due at 1 ms and every ms after, all sent late and answered at 10 ms: an open loop.
+        for due in 1..=9 {
+            tally.took(due * 1_000_000, 10_000_000, 100);
+        }
+        assert_eq!(tally.latency.len(), 900);
+        assert!(tally.latency.value_at_quantile(0.5).abs_diff(5_000_000) < 10_000);
+        assert!(tally.latency.max().abs_diff(9_000_000) < 10_000);
+        assert_eq!(tally.answered_last_nanos, 10_000_000);
+    }
+
+    #[test]
+    fn a_latency_out_of_range_is_clamped() {
+        let mut tally = Tally::new(1);
+        tally.took(5, 4, 1);
+        tally.took(0, u64::MAX, 1);
+        assert_eq!(tally.latency.len(), 2);
+        assert!(tally.latency.max() >= LATENCY_NANOS.1);
+    }
+
+    #[test]
+    fn refusals_are_kept_with_what_they_claim() {
+        let planned = PlannedSwap {
+            payer: AccountId::new(1),
+            payee: AccountId::new(2),
+            asset_out: AssetId::new(0),
+            asset_back: AssetId::new(1),
+            amount_out: 70,
+            amount_back: 90,
+        };
+        let refused = RefusedSwap {
+            account: AccountId::new(2),
+            asset: AssetId::new(1),
+            needed: Amount::new(90),
+            short_by: Amount::new(4),
+            seq: CommitSeq::new(12),
+        };
+        let RefusedSwap { account, asset, short_by, seq, .. } = refused;
+        let reject = Reject::InsufficientFunds { account, asset, short_by, seq };
+        let mut tally = Tally::new(1);
+        tally.refused(&reject, Some(&planned));
+        assert_eq!(tally.unexpected, None);
+        // Nobody should be short where funds are ample, nor refused for another reason ever.
+        tally.refused(&reject, None);
+        tally.refused(&Reject::Expired, Some(&planned));
+        assert_eq!(tally.unexpected, Some(reject.to_string()));
+        assert_eq!(tally.rejected_sum(), 3);
+        assert_eq!(tally.rejected[reject.code()], 2);
+        assert_eq!(tally.refusals.into_shuffled(), [refused]);
+    }
+
+    #[test]
+    fn a_sample_is_even_and_as_large_as_it_may_be() {
+        let mut sample = Sample::new(1_000, 1);
+        (0..100_000).for_each(|item| sample.offer(item));
+        assert_eq!(sample.offered(), 100_000);
+        let mut other = Sample::new(1_000, 2);
+        (100_000..100_500).for_each(|item| other.offer(item));
+        sample.add(other);
+        let shuffled = sample.into_shuffled();
+        assert_eq!(shuffled.len(), 1_500);
+        let early = shuffled.iter().filter(|item| **item < 50_000).count();
+        assert!((400..600).contains(&early), "{early}");
+        let first = shuffled[..300].iter().filter(|item| **item >= 100_000).count();
+        assert!((60..140).contains(&first), "{first}");
+    }
+}
