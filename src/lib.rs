@@ -79,7 +79,13 @@ pub mod clock;
 pub mod metrics;
 pub mod actor;
 pub mod directory;
+#[cfg(test)]
+mod scripts;
 pub mod shard;
 pub mod coordinator;
 pub mod store;
 pub mod engine;
+#[cfg(feature = "rocksdb")]
+pub mod server;
+#[cfg(feature = "rocksdb")]
+pub mod cli;

@@ -13,6 +13,9 @@ use crate::host::{Host, others_busy_cores};
 use crate::product;
 use crate::work::{Class, Latency, Run, Workload};
 
+/// Beyond this many cores that others keep busy, numbers are not to be quoted.
+const OTHERS_CORES_MAX: f64 = 0.2;
+
 /// One measurement.
 pub struct Entry {
     class: Class,
@@ -154,6 +157,9 @@ impl Record {
             }
         }
         println!();
+        if rows.iter().any(|row| row.others > OTHERS_CORES_MAX) {
+            println!("OTHERS WERE BUSY during some measurements: take these numbers as too low");
+        }
         for line in &self.missing {
             println!("LEFT OUT {line}");
         }
@@ -167,7 +173,7 @@ impl Record {
     pub fn json(&self, workload: &Workload, host: &Host) -> Value {
         let rows = self.rows();
         let each = rows.iter().map(|row| {
-            let ratios = ratios(row, &rows).into_iter();
+            let ratios = ratios(row, &rows).into_iter().map(|(how, ratio)| (how, json!(ratio)));
             json!({
                 "class": row.class, "system": row.system, "how": row.how,
                 "swaps_per_second": row.run.swaps_per_second, "latency_ms": row.run.latency,
@@ -203,7 +209,10 @@ fn line(row: &Entry, rows: &[&Entry], width: usize) -> String {
     let ratios = ratios(row, rows);
     let ratios: Vec<String> = ratios
         .iter()
-        .map(|(how, ratio)| format!("{ratio:.1}x {how}").trim_end().to_owned())
+        .map(|(how, ratio)| match how.as_str() {
+            "" => format!("{ratio:.1}x"),
+            _ => format!("{ratio:.1}x ({how})"),
+        })
         .collect();
     let line = format!(
         "  {:below$} {:>9} {:>9} {:>9} {:>7} {:>8} {:>6.2}  {}",
@@ -225,7 +234,7 @@ fn line(row: &Entry, rows: &[&Entry], width: usize) -> String {
 }
 
 /// How many times a row's rate Crosslatch reached in its class, by how it was asked.
-fn ratios(row: &Entry, rows: &[&Entry]) -> Vec<(String, Value)> {
+fn ratios(row: &Entry, rows: &[&Entry]) -> Vec<(String, f64)> {
     let counts = |entry: &Entry| entry.run.verified == Some(true);
     if row.is_product() || !counts(row) || row.run.swaps_per_second <= 0.0 {
         return vec![];
@@ -233,7 +242,7 @@ fn ratios(row: &Entry, rows: &[&Entry]) -> Vec<(String, Value)> {
     let own = rows.iter().filter(|own| own.is_product() && own.class == row.class && counts(own));
     own.map(|own| {
         let ratio = own.run.swaps_per_second / row.run.swaps_per_second;
-        (own.how.clone(), json!((ratio * 100.0).round() / 100.0))
+        (own.how.clone(), (ratio * 100.0).round() / 100.0)
     })
     .collect()
 }

@@ -492,7 +492,7 @@ impl<S: SeenBefore> Machine<S> {
             match exception {
                 // Where it was told to wait, the late yes came before another shard's first votes.
                 None | Some(Exception::Voting { no: None, .. }) => {
-                    self.commit(at, moves_supply, txn)
+                    self.commit(at, moves_supply, txn);
                 }
                 Some(
                     Exception::Refused(reject, seq)
@@ -685,3 +685,6 @@ impl Forming {
         }
     }
 }
+
+#[cfg(test)]
+mod scripts;

@@ -65,7 +65,7 @@ impl FromRequest<App> for JsonBody {
             Problem::new("timeout", format!("the body did not arrive within {seconds} seconds"))
         })??;
         if !declared && !bytes.is_empty() {
-            let detail = "send the header `Content-Type: application/json` (curl: --json)";
+            let detail = "send the body with the header `Content-Type: application/json`";
             return Err(Problem::new("unsupported_media_type", detail));
         }
         let text = String::from_utf8(bytes)

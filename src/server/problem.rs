@@ -252,7 +252,8 @@ impl From<Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).expect("plain members always serialize");
+        let mut body = serde_json::to_vec(&self).expect("plain members always serialize");
+        body.push(b'\n');
         let mut response = Response::new(Body::from(body));
         *response.status_mut() =
             StatusCode::from_u16(self.0.http).expect("CODES hold valid statuses");

@@ -45,9 +45,10 @@ impl IntoResponse for Answer {
     }
 }
 
-/// A JSON response.
+/// A JSON response; it ends its line, for those who read it on a terminal.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("plain members always serialize");
+    let mut body = serde_json::to_vec(body).expect("plain members always serialize");
+    body.push(b'\n');
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 

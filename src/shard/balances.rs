@@ -640,3 +640,6 @@ impl Balances {
         Totals { sums, balances: self.slots.len() as u64 }
     }
 }
+
+#[cfg(test)]
+mod scripts;

@@ -50,6 +50,12 @@ impl Wide {
         *self = self.minus(Self::default().plus(amount));
     }
 
+    /// The low 128 bits and what is above them.
+    #[cfg(test)]
+    pub(super) fn parts(self) -> (u128, u32) {
+        (self.low(), self.high)
+    }
+
     pub(super) fn is_below(self, amount: Amount) -> bool {
         self.high == 0 && self.low() < amount.get()
     }
@@ -114,6 +120,12 @@ impl Queue {
             let (_, amount) = self.later.remove(place).expect("just found");
             self.later_sum.sub(amount);
         }
+    }
+
+    /// Those who wait, in order.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> impl Iterator<Item = &(TxnRef, Amount)> {
+        self.waiters.iter()
     }
 
     /// The undecided credits that the head may not count.

@@ -38,6 +38,7 @@ use crate::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId,
 };
 
+pub mod audit;
 pub mod commit_log;
 pub mod durable;
 pub mod journal;

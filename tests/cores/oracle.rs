@@ -162,7 +162,7 @@ fn text(link: Link) -> (ChainId, String) {
 struct Replay<'a> {
     world: &'a World,
     state: State,
-    /// Refusals by the seq that they saw, each with its decision's last.
+    /// Refusals by the seq that they saw.
     refusals: BTreeMap<CommitSeq, Vec<&'a RefusedTxn>>,
     coverage: Coverage,
 }
@@ -273,11 +273,33 @@ impl<'a> Replay<'a> {
             _ => assert!(reasons.contains(reject), "{reject:?} is none of {reasons:?}: {txn:?}"),
         }
         match reject {
-            Reject::InsufficientFunds { .. } => self.coverage.short += 1,
+            Reject::InsufficientFunds { account, asset, short_by, .. } => {
+                let hoped_for = self.credits_to_come(refused, (*account, *asset));
+                assert!(hoped_for < short_by.get(), "an earlier request brought enough: {txn:?}");
+                self.coverage.short += 1;
+            }
             Reject::NotLinked { .. } => self.coverage.not_linked += 1,
             Reject::SupplyExceeded(_) => self.coverage.capped += 1,
             _ => self.coverage.refused_early += 1,
         }
+    }
+
+    /// What earlier requests brought to a balance after the state that a refusal saw. It saw them
+    /// undecided, so it was certain only if all of them together could not help.
+    fn credits_to_come(&self, refused: &RefusedTxn, of: (AccountId, AssetId)) -> u128 {
+        let mut sum = 0;
+        for Logged { decision, .. } in &self.world.log {
+            for (seq, at) in (decision.first_seq.get()..).zip(&decision.commits) {
+                if seq > refused.seq.get() && *at < refused.txn {
+                    let ops = self.txn(*at).ops();
+                    let credits = ops.filter(|op| {
+                        op.side == Side::Credit && (op.key.account, op.key.asset) == of
+                    });
+                    sum += credits.map(|op| op.amount.get()).sum::<u128>();
+                }
+            }
+        }
+        sum
     }
 
     /// The first request of an id is decided, every other follows it: together with it, or later.

@@ -17,20 +17,37 @@ pub struct Server {
     pub ready: String,
 }
 
+/// The binary with `args`, undisturbed by what the environment says of it.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crosslatch"));
-    command.args(args).env("RUST_LOG", "warn").env_remove("CROSSLATCH_DATA");
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CROSSLATCH_")) {
+        command.env_remove(name);
+    }
+    command.args(args).env("RUST_LOG", "warn");
     command
+}
+
+fn serve_args(data: &Path) -> [&str; 5] {
+    let data = data.to_str().expect("a plain path");
+    ["serve", "--data", data, "--listen", "127.0.0.1:0"]
 }
 
 impl Server {
     /// Starts on `data` and waits until it is ready.
     pub fn start(data: &Path) -> Self {
-        let data = data.to_str().expect("a plain path");
-        let mut child = command(&["serve", "--data", data, "--listen", "127.0.0.1:0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        Self::ready(command(&serve_args(data)))
+    }
+
+    /// The same where no file may grow beyond `kib`: a disk that is full sooner or later.
+    pub fn start_on_small_disk(data: &Path, kib: u32) -> Self {
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_crosslatch")]).args(serve_args(data));
+        Self::ready(command)
+    }
+
+    fn ready(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut ready = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         stdout.read_line(&mut ready).expect("a line");
@@ -58,12 +75,6 @@ impl Server {
 
     pub fn wait(mut self) -> ExitStatus {
         self.child.wait().expect("it ran")
-    }
-
-    /// SIGTERM, and the status with which it ended.
-    pub fn stop(self) -> ExitStatus {
-        self.ask_to_stop();
-        self.wait()
     }
 }
 

@@ -41,7 +41,7 @@ use crate::metrics::{self, Exporter};
 
 use alarm::Alarm;
 use cpu::CpuTimes;
-use environment::{Environment, disk_bytes};
+use environment::{Environment, disk_bytes, written_bytes};
 use progress::Progress;
 use reading::Reading;
 use report::{Measured, Report, grouped};
@@ -178,7 +178,8 @@ impl Run<'_> {
         // What one caller waits for is the disk, so the disk is measured beside it.
         let probe = || if args.batch == 1 { probe::run(data).map(Some) } else { Ok(None) };
         let probe_before = probe()?;
-        let (metrics_before, disk_before) = (Reading::take(exporter), disk_bytes(data));
+        let disk_before = [disk_bytes(data), written_bytes()];
+        let metrics_before = Reading::take(exporter);
         let cpu_before = CpuTimes::now();
         let began = SystemClock.boot_nanos();
         let progress = Progress { engine, exporter, before: &metrics_before };
@@ -189,7 +190,7 @@ impl Run<'_> {
         let mut cpu = CpuTimes::now().since(&cpu_before);
         cpu.add("load-clients", ran.generator_cpu);
         let metrics = Reading::take(exporter).since(&metrics_before);
-        let disk_bytes = disk_bytes(data).saturating_sub(disk_before);
+        let disk_after = [disk_bytes(data), written_bytes()];
         let probes = probe_before.zip(probe()?).map(|(before, after)| [before, after]);
         let measured = Measured {
             args,
@@ -197,7 +198,7 @@ impl Run<'_> {
             drained_seconds,
             metrics: &metrics,
             cpu: &cpu,
-            disk_bytes,
+            disk_bytes: [0, 1].map(|it| disk_after[it] as f64 - disk_before[it] as f64),
             probes,
             environment,
         };

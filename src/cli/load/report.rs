@@ -78,8 +78,11 @@ pub(super) struct Report {
     pub(super) cpu_seconds_per_million_swaps: BTreeMap<String, f64>,
     /// CPU time of everything else on the machine meanwhile, in percent of all cores.
     pub(super) other_cpu_pct: f64,
-    /// Growth of the data directory until drained, over the swaps attempted.
+    /// Growth of the data directory until drained, over the swaps attempted. Negative where what
+    /// the set-up left was compacted away.
     pub(super) disk_bytes_per_swap: f64,
+    /// Bytes written to the disk meanwhile, over the swaps attempted.
+    pub(super) disk_written_bytes_per_swap: f64,
     /// What the disk alone takes; `null` unless the batch is 1.
     pub(super) fsync_probe: Option<Probes>,
     /// What was refused for lack of funds, checked; `null` while funds are ample.
@@ -136,8 +139,8 @@ pub(super) struct Measured<'a> {
     pub(super) metrics: &'a Reading,
     /// CPU time until drained.
     pub(super) cpu: &'a CpuUsed,
-    /// Growth of the data directory.
-    pub(super) disk_bytes: u64,
+    /// Growth of the data directory, and what was written to the disk.
+    pub(super) disk_bytes: [f64; 2],
     /// The disk alone, before and after.
     pub(super) probes: Option<[Probe; 2]>,
     /// Where it was measured.
@@ -170,6 +173,7 @@ impl Report {
         let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
         let conflicts = |kind| metrics.sum("crosslatch_conflicts_total", kind) as u64;
         let cores = environment.cores.max(1) as f64;
+        let [kept, written] = measured.disk_bytes.map(|bytes| bytes / (attempted as f64).max(1.0));
         Self {
             mode: args.mode,
             swaps_attempted: attempted,
@@ -206,7 +210,8 @@ impl Report {
             cpu_seconds_per_million_swaps: cpu_per_million(cpu, attempted),
             other_cpu_pct: 100.0 * cpu.others.as_secs_f64()
                 / (measured.drained_seconds * cores).max(1e-9),
-            disk_bytes_per_swap: per(measured.disk_bytes, attempted as f64),
+            disk_bytes_per_swap: kept,
+            disk_written_bytes_per_swap: written,
             fsync_probe: measured.probes.map(|[before, after]| Probes {
                 before,
                 after,
@@ -369,7 +374,11 @@ impl Report {
             write!(f, " {name} {seconds:.2}")?;
         }
         writeln!(f, "; others used {:.0}% of the machine", self.other_cpu_pct)?;
-        writeln!(f, "disk         {:.0} bytes a swap", self.disk_bytes_per_swap)
+        writeln!(
+            f,
+            "disk         {:.0} bytes a swap written, of which {:.0} are kept",
+            self.disk_written_bytes_per_swap, self.disk_bytes_per_swap,
+        )
     }
 
     fn write_checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -92,7 +92,7 @@ async fn serve(listener: Option<TcpListener>, exporter: Exporter) {
     let router = Router::new().route("/metrics", get(render));
     if let Err(error) = axum::serve(listener, router).await {
         eprintln!("/metrics is not served any more: {error}");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

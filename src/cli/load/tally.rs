@@ -181,7 +181,7 @@ impl<T> Sample<T> {
     }
 
     fn below(&mut self, n: u64) -> usize {
-        (u128::from(self.rng.next_u64()) * u128::from(n) >> 64) as usize
+        ((u128::from(self.rng.next_u64()) * u128::from(n)) >> 64) as usize
     }
 }
 

@@ -254,7 +254,7 @@ impl ClientWorkload {
         let [payer, payee] = rules.parties(rng, Workload::two_accounts);
         let [asset_out, asset_back] = two_assets(rng, rules.assets);
         let amounts = rng.next_u64();
-        let amount = |bits: u64| 1 + ((bits & 0xFFFF_FFFF) * rules.amount_max() >> 32);
+        let amount = |bits: u64| 1 + (((bits & 0xFFFF_FFFF) * rules.amount_max()) >> 32);
         let (amount_out, amount_back) = (amount(amounts), amount(amounts >> 32));
         PlannedSwap { payer, payee, asset_out, asset_back, amount_out, amount_back }
     }
@@ -291,15 +291,15 @@ fn ids([one, other]: [u64; 2]) -> [AccountId; 2] {
 #[inline]
 fn two_assets(rng: &mut SmallRng, assets: u64) -> [AssetId; 2] {
     let bits = rng.next_u64();
-    let out = (bits & 0xFFFF_FFFF) * assets >> 32;
-    let back = (out + 1 + ((bits >> 32) * (assets - 1) >> 32)) % assets;
+    let out = ((bits & 0xFFFF_FFFF) * assets) >> 32;
+    let back = (out + 1 + (((bits >> 32) * (assets - 1)) >> 32)) % assets;
     [out, back].map(|asset| AssetId::new(u32::try_from(asset).expect("ASSETS_MAX fits")))
 }
 
 /// A number below `n`, by multiply-shift; uneven by less than n / 2^64.
 #[inline]
 fn below(rng: &mut SmallRng, n: u64) -> u64 {
-    (u128::from(rng.next_u64()) * u128::from(n) >> 64) as u64
+    ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64
 }
 
 /// A multiplier without a common divisor with `n`, about the golden section of it: ranks that lie

@@ -1,6 +1,6 @@
 //! The journal: one block is the commit of one group, and the only truth there is on disk.
 //!
-//! Layout of a block; integers are little-endian, see [`bytes`] for the other forms:
+//! Layout of a block; integers are little-endian, `bytes.rs` has the other forms:
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
@@ -13,7 +13,7 @@
 //! | 30 | 4 | number of refusals |
 //! | 34 | 8 | logical time, microseconds |
 //! | 42 | 32 | blake3 of the block before, zeros in the first |
-//! | 74 | | commits in commit_seq order, then refusals: see [`record`] and [`command`] |
+//! | 74 | | commits in commit_seq order, then refusals: see `record.rs` and `command.rs` |
 //!
 //! Invariants
 //! * A block that decodes is exactly what was written: every flipped or missing byte is found.

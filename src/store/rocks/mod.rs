@@ -12,6 +12,7 @@
 
 mod journal_cf;
 mod options;
+mod scan;
 mod stats;
 mod versions_cf;
 

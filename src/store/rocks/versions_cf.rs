@@ -187,7 +187,7 @@ impl VersionStore for RocksStore {
 
 impl RocksStore {
     /// An iterator over a whole family, across prefixes.
-    fn scan(&self, family: &str) -> DBRawIterator<'_> {
+    pub(super) fn scan(&self, family: &str) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         self.db.raw_iterator_cf_opt(self.family(family), options)

@@ -33,7 +33,7 @@ fn report(line: &str, change: impl FnOnce(&mut Tally)) -> Report {
         drained_seconds: 3.0,
         metrics: &Reading::default(),
         cpu: &cpu,
-        disk_bytes: 45_000_000,
+        disk_bytes: [45e6, 90e6],
         probes: (args.batch == 1).then_some([probe, Probe { p50_ms: 3.0, ..probe }]),
         environment: Environment::of(std::path::Path::new(".")),
     })
@@ -90,6 +90,7 @@ fn rates_and_shares_are_over_what_they_say() {
         ("drained_per_second", 300_000.0),
         ("cross_shard_pct", 50.0),
         ("disk_bytes_per_swap", 45.0),
+        ("disk_written_bytes_per_swap", 90.0),
     ] {
         assert_eq!(object[field], expected, "{field}");
     }
