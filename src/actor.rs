@@ -7,10 +7,12 @@
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
+use tokio::sync::{oneshot, watch};
 
 use crate::error::Error;
 
@@ -22,10 +24,14 @@ pub struct Poison {
 
 struct PoisonShared {
     cause: OnceLock<String>,
+    /// Whether the engine is being stopped on purpose.
+    stopping: AtomicBool,
     /// Nothing is ever sent: dropping the sender is the signal, and it reaches every receiver.
     alarm: Mutex<Option<Sender<Infallible>>>,
     listener: Receiver<Infallible>,
-    tripped: tokio::sync::watch::Sender<bool>,
+    tripped: watch::Sender<bool>,
+    /// Whether no answer comes any more: tripped, or stopped on purpose.
+    ended: watch::Sender<bool>,
 }
 
 impl Default for Poison {
@@ -40,9 +46,11 @@ impl Poison {
         let (alarm, listener) = bounded(0);
         let shared = PoisonShared {
             cause: OnceLock::new(),
+            stopping: AtomicBool::new(false),
             alarm: Mutex::new(Some(alarm)),
             listener,
-            tripped: tokio::sync::watch::Sender::new(false),
+            tripped: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -55,6 +63,12 @@ impl Poison {
         }
         drop(self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.shared.tripped.send_replace(true);
+        self.shared.ended.send_replace(true);
+    }
+
+    /// Notes that every actor has ended: whoever still waits for an answer waits no longer.
+    pub fn close(&self) {
+        self.shared.ended.send_replace(true);
     }
 
     /// Why the engine stopped; `None` while it runs.
@@ -67,6 +81,35 @@ impl Poison {
         self.shared.cause.get().is_some()
     }
 
+    /// Notes that the engine is being stopped on purpose: an answer that does not come has no other cause.
+    pub fn set_stopping(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the engine is being stopped on purpose.
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits for a reply, or for the end of the engine, whichever comes first. A channel does not
+    /// drop what is in it when its receiver goes, so a reply may neither come nor be dropped.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] with the cause.
+    pub async fn or_stopped<T>(&self, reply: oneshot::Receiver<T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            answered = reply => match answered {
+                Ok(answer) => return Ok(answer),
+                // A panic drops replies before it is caught: the cause is on its way.
+                Err(_) if self.is_stopping() => {}
+                Err(_) => drop(self.tripped().await),
+            },
+            () = until(&self.shared.ended) => {}
+        }
+        Err(self.stopped())
+    }
+
     /// The error for whoever gets no answer.
     pub fn stopped(&self) -> Error {
         Error::Stopped { cause: self.cause().unwrap_or_else(|| "the engine was stopped".into()) }
@@ -74,9 +117,7 @@ impl Poison {
 
     /// Waits in a task until the engine stops for a cause.
     pub async fn tripped(&self) -> String {
-        let mut tripped = self.shared.tripped.subscribe();
-        // The sender lives as long as `self`, so waiting cannot fail.
-        let _ = tripped.wait_for(|tripped| *tripped).await;
+        until(&self.shared.tripped).await;
         self.cause().unwrap_or_default()
     }
 
@@ -84,6 +125,11 @@ impl Poison {
     pub fn listener(&self) -> &Receiver<Infallible> {
         &self.shared.listener
     }
+}
+
+async fn until(switch: &watch::Sender<bool>) {
+    // The sender outlives the wait, so waiting cannot fail.
+    let _ = switch.subscribe().wait_for(|on| *on).await;
 }
 
 /// Why there is nothing more to receive.
@@ -215,6 +261,20 @@ mod tests {
         drop(sender);
         assert_eq!(mailbox.recv(), Ok(1));
         assert_eq!(mailbox.recv(), Err(Ended::Drained));
+    }
+
+    #[test]
+    fn a_reply_that_nobody_will_send_ends_with_the_engine() {
+        let poison = Poison::new();
+        let (never_sent, reply) = oneshot::channel::<()>();
+        let waiting = {
+            let poison = poison.clone();
+            std::thread::spawn(move || pollster::block_on(poison.or_stopped(reply)))
+        };
+        poison.trip("the disk failed".into());
+        let stopped = Error::Stopped { cause: "the disk failed".into() };
+        assert_eq!(waiting.join().expect("woken"), Err(stopped));
+        drop(never_sent);
     }
 
     #[test]

@@ -83,7 +83,10 @@ fn print_report(report: &Report, as_json: bool) {
     println!("balances       {changes} changes replayed, {balances} balances, none negative");
     println!("conservation   {assets} assets: deposits − withdrawals = balances = stored supply");
     println!("directory      {accounts} accounts as the journal says");
-    println!("version store  {versions} versions, the journal's up to seq {}", applied.versions.seq);
+    println!(
+        "version store  {versions} versions, the journal's up to seq {}",
+        applied.versions.seq
+    );
     println!("outcome index  {outcomes} request ids, the journal's up to {}", applied.outcomes);
     println!("verified: true, up to seq {}", end.seq);
 }

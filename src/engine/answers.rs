@@ -41,7 +41,7 @@ impl Pending {
     pub fn wait(self) -> Result<Answers, Error> {
         let Self { reply, early, poison, reader } = self;
         let answered = match reply {
-            Some(reply) => Some(reply.blocking_recv().map_err(|_| poison.stopped())?),
+            Some(reply) => Some(pollster::block_on(poison.or_stopped(reply))?),
             None => None,
         };
         Answers::resolve(answered, early, &reader)
@@ -54,7 +54,7 @@ impl Pending {
     pub async fn answers(self) -> Result<Answers, Error> {
         let Self { reply, early, poison, reader } = self;
         let answered = match reply {
-            Some(reply) => Some(reply.await.map_err(|_| poison.stopped())?),
+            Some(reply) => Some(poison.or_stopped(reply).await?),
             None => None,
         };
         let repeated = |answer: &Answer| matches!(answer, Answer::Duplicate(_));

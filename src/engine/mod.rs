@@ -33,7 +33,6 @@ mod answers;
 mod start;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -98,7 +97,6 @@ struct Inner {
     reader: Arc<Reader>,
     drainer: Drainer,
     metrics: EngineMetrics,
-    stopping: AtomicBool,
     /// What is to be joined, in the order in which the actors end; taken by the first stop.
     running: Mutex<Option<Running>>,
 }
@@ -206,7 +204,7 @@ impl Engine {
     pub async fn balances(&self, account: AccountId) -> Result<AccountBalances, Error> {
         let (_admitted, receiver) = self.inner.ask_balances(account)?;
         self.directory_durable().await?;
-        receiver.await.map_err(|_| self.inner.poison.stopped())
+        self.inner.poison.or_stopped(receiver).await
     }
 
     /// The same, waiting on this thread. Not for a tokio worker.
@@ -215,7 +213,7 @@ impl Engine {
     /// As [`Engine::balances`].
     pub fn balances_blocking(&self, account: AccountId) -> Result<AccountBalances, Error> {
         let (_admitted, receiver) = self.inner.ask_balances(account)?;
-        receiver.blocking_recv().map_err(|_| self.inner.poison.stopped())
+        pollster::block_on(self.inner.poison.or_stopped(receiver))
     }
 
     /// Balances of one account as of a durable seq. Reads the disk: not for a tokio worker.
@@ -241,7 +239,7 @@ impl Engine {
         let inner = &*self.inner;
         // Asked first: what is neither pending now nor durable afterwards was never taken.
         let (_admitted, pending) = inner.ask(|reply| Message::Sequenced(id, reply))?;
-        let pending = pending.blocking_recv().map_err(|_| inner.poison.stopped())?;
+        let pending = pollster::block_on(inner.poison.or_stopped(pending))?;
         Ok(match inner.reader.outcome(id)? {
             Some((outcome, _)) => Known::Outcome(outcome),
             None if pending => Known::Pending,
@@ -264,11 +262,10 @@ impl Engine {
         let reply = AuditReply { supply: supply_reply, totals: totals_replies };
         let _admitted = inner.admit_read()?;
         inner.send(Message::Audit(reply))?;
-        let stopped = |_| inner.poison.stopped();
-        let (seq, supply) = supply.await.map_err(stopped)?;
+        let (seq, supply) = inner.poison.or_stopped(supply).await?;
         let mut audit = Audit::of_supply(seq, &supply);
         for totals in totals {
-            let (of, totals) = totals.await.map_err(stopped)?;
+            let (of, totals) = inner.poison.or_stopped(totals).await?;
             assert_eq!(of, seq, "all parts of an audit are of one seq");
             audit.add(&totals);
         }
@@ -400,7 +397,7 @@ impl Inner {
         max: usize,
         limit: &'static str,
     ) -> Result<(), Error> {
-        if self.stopping.load(Ordering::Acquire) || self.poison.is_tripped() {
+        if self.poison.is_stopping() || self.poison.is_tripped() {
             return Err(self.poison.stopped());
         }
         if in_flight.admit(n, max) {
@@ -452,7 +449,7 @@ impl Inner {
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.poison.set_stopping();
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { actors, finish }) = running else {
             return;
@@ -464,6 +461,8 @@ impl Inner {
             let _ = actor.join();
         }
         finish();
+        // What came to the inbox after the end lies there unanswered.
+        self.poison.close();
     }
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Everything is recovered before the first thread starts, so no actor ever sees half a state.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -168,7 +167,6 @@ impl Parts {
             reader,
             drainer,
             metrics: EngineMetrics::new(),
-            stopping: AtomicBool::new(false),
             running: Mutex::new(Some(Running { actors, finish })),
         };
         Ok(Engine { inner: Arc::new(inner) })

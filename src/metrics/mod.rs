@@ -287,7 +287,7 @@ mod tests {
                     }
                     (Some(_), Values::Open(_)) => {}
                     (None, _) => {
-                        assert_eq!((name.as_str(), *label), (table::MAILBOX.name, "shard"))
+                        assert_eq!((name.as_str(), *label), (table::MAILBOX.name, "shard"));
                     }
                 }
             }
@@ -357,8 +357,8 @@ mod tests {
             metrics::histogram!("crosslatch_fsync_seconds").record_many(1.0, 5);
         });
         let text = exporter.render();
-        assert_eq!(value(&text, "someone_elses_seconds_count"), 1.0);
-        assert_eq!(value(&text, "crosslatch_fsync_seconds_count"), 5.0);
+        assert_eq!(value(&text, "someone_elses_seconds_count").to_bits(), 1f64.to_bits());
+        assert_eq!(value(&text, "crosslatch_fsync_seconds_count").to_bits(), 5f64.to_bits());
     }
 
     #[test]

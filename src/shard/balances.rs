@@ -31,7 +31,8 @@ use crate::message::{
     TxnRef, Vote, Votes,
 };
 use crate::request::Command;
-use crate::shard::queue::{Queue, Wide};
+use crate::shard::queue::Queue;
+use crate::shard::slots::Slots;
 use crate::types::{AccountId, Amount, AssetId, Balance, BalanceKey, ChainId, CommitSeq};
 
 /// Who exists and is linked where. The coordinator changes it only while nothing is undecided.
@@ -53,75 +54,6 @@ pub trait Accounts {
 fn check(key: BalanceKey, accounts: &impl Accounts) -> Result<(), Reject> {
     let chain = accounts.chain_of(key.asset).ok_or(Reject::UnknownAsset(key.asset))?;
     accounts.check_linked(key.account, chain)
-}
-
-/// What can be said of one operation.
-enum Judged {
-    /// Enough whatever happens to the others.
-    Enough,
-    /// Not enough whatever happens, or never allowed.
-    No(Reject),
-    /// It depends on earlier, undecided requests.
-    Depends,
-}
-
-/// One balance with what is granted on it. Its number in the table is its slot.
-///
-/// 96 bytes: a shard holds millions of them, and reads one or two cache lines an operation.
-#[derive(Clone, Debug)]
-struct Slot {
-    account: AccountId,
-    asset: AssetId,
-    /// Whether the owner has an address on the asset's chain: spares a lookup per operation.
-    linked: bool,
-    /// Whether somebody waits here: then `queues` has an entry.
-    contended: bool,
-    available: Amount,
-    held: Amount,
-    /// Granted, undecided debits: at most `available`.
-    debits: Amount,
-    /// Granted, undecided credits. Wider than an amount: whoever pays may yet be found short.
-    credits: Wide,
-    /// The commit_seq that last changed the balance.
-    version: CommitSeq,
-}
-
-const _: () = assert!(size_of::<Slot>() == 96);
-
-impl Slot {
-    fn key(&self) -> BalanceKey {
-        BalanceKey { account: self.account, asset: self.asset }
-    }
-
-    fn balance(&self) -> Balance {
-        Balance { available: self.available, held: self.held }
-    }
-
-    /// What is there whatever the undecided requests turn out to be.
-    fn certain(&self) -> Amount {
-        self.available.checked_sub(self.debits).expect("grants never exceed what is available")
-    }
-
-    /// Carries out a granted operation under the seq given.
-    fn settle(&mut self, op: &Op, seq: CommitSeq) {
-        self.release(op);
-        let available = match op.side {
-            Side::Debit => self.available.checked_sub(op.amount),
-            Side::Credit => self.available.checked_add(op.amount),
-        };
-        self.available = available.expect("granted, and within the supply cap");
-        self.version = seq;
-    }
-
-    /// Gives back what was granted to an operation.
-    fn release(&mut self, op: &Op) {
-        match op.side {
-            Side::Debit => {
-                self.debits = self.debits.checked_sub(op.amount).expect("was granted");
-            }
-            Side::Credit => self.credits.sub(op.amount),
-        }
-    }
 }
 
 /// No slot: an operation on a balance that does not exist and is not created by asking.
@@ -174,7 +106,7 @@ pub struct Balances {
     shards: usize,
     index: HashTable<u32>,
     hasher: RandomState,
-    slots: Vec<Slot>,
+    slots: Slots,
     queues: HashMap<u32, Queue>,
     exceptional: HashMap<TxnRef, Exceptional>,
     /// Grants of batches from number `grants_first` on.
@@ -195,7 +127,7 @@ impl Balances {
             shards,
             index: HashTable::new(),
             hasher: RandomState::default(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             queues: HashMap::new(),
             exceptional: HashMap::new(),
             grants: VecDeque::new(),
@@ -208,20 +140,16 @@ impl Balances {
 
     /// Puts back a balance that recovery found. `linked`: whether its owner has a link for it now.
     pub fn restore(&mut self, key: BalanceKey, balance: Balance, version: CommitSeq, linked: bool) {
-        let slot = self.insert(key, linked);
-        let slot = &mut self.slots[slot as usize];
-        slot.available = balance.available;
-        slot.held = balance.held;
-        slot.version = version;
+        let number = self.insert(key, linked);
+        self.slots.restore(number, balance, version);
     }
 
     /// Whether nothing is granted and nobody waits: so it must be once everything is decided.
     pub fn is_quiet(&self) -> bool {
-        let free = |slot: &Slot| slot.debits == Amount::ZERO && slot.credits == Wide::default();
         self.grants.is_empty()
             && self.exceptional.is_empty()
             && self.queues.is_empty()
-            && self.slots.iter().all(|slot| free(slot) && !slot.contended)
+            && self.slots.are_quiet()
     }
 
     /// The seq of the state: every decision up to this is applied.
@@ -241,14 +169,17 @@ impl Balances {
                 continue;
             }
             let at = TxnRef { batch: batch.number, index };
-            match self.vote(at, txn, grants.slots_from(index), accounts) {
-                Vote::Yes => {}
-                vote => votes.exceptions.push((index, vote)),
+            let slots = grants.slots_from(index);
+            if self.grant_all(at, txn, slots) {
+                continue;
             }
+            let exception = self.refuse_or_queue(at, txn, slots, accounts);
+            votes.exceptions.push((index, exception));
         }
         self.grants.push_back(grants);
     }
 
+    #[inline]
     fn has_part(&self, txn: &Txn) -> bool {
         txn.shards & (1 << self.shard) != 0
     }
@@ -282,27 +213,17 @@ impl Balances {
         self.insert(op.key, true)
     }
 
+    #[inline]
     fn find(&self, key: BalanceKey) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |slot| self.slots[*slot as usize].key() == key).copied()
+        self.index.find(hash, |slot| self.slots.key(*slot) == key).copied()
     }
 
     fn insert(&mut self, key: BalanceKey, linked: bool) -> u32 {
-        let number = u32::try_from(self.slots.len()).expect("fewer than 2^32 balances a shard");
-        self.slots.push(Slot {
-            account: key.account,
-            asset: key.asset,
-            linked,
-            contended: false,
-            available: Amount::ZERO,
-            held: Amount::ZERO,
-            debits: Amount::ZERO,
-            credits: Wide::default(),
-            version: CommitSeq::default(),
-        });
+        let number = self.slots.push(key, linked);
         let (slots, hasher) = (&self.slots, &self.hasher);
         let hash = hasher.hash_one(key);
-        self.index.insert_unique(hash, number, |n| hasher.hash_one(slots[*n as usize].key()));
+        self.index.insert_unique(hash, number, |other| hasher.hash_one(slots.key(*other)));
         number
     }
 
@@ -316,74 +237,59 @@ impl Balances {
         txn.ops().filter(move |op| op.key.account.shard(shards) == shard).zip(slots.iter().copied())
     }
 
-    fn vote(&mut self, at: TxnRef, txn: &Txn, slots: &[u32], accounts: &impl Accounts) -> Vote {
+    /// Grants all operations if each is certain: the usual case. Changes nothing if not.
+    fn grant_all(&mut self, at: TxnRef, txn: &Txn, slots: &[u32]) -> bool {
         let ops = self.own_ops(txn, slots);
-        let mut waits = false;
-        let mut refusal: Option<Reject> = None;
-        for (op, slot) in ops.clone() {
-            match self.judge(&op, slot, accounts) {
-                Judged::Enough => {}
-                Judged::Depends => waits = true,
-                Judged::No(reject) => {
-                    if refusal.as_ref().is_none_or(|first| reject.precedence() < first.precedence())
-                    {
-                        refusal = Some(reject);
-                    }
-                }
-            }
+        let certain =
+            ops.clone().all(|(op, number)| number != NO_SLOT && self.slots.can_grant(&op, number));
+        if certain {
+            ops.for_each(|(op, number)| self.grant(at, &op, number));
         }
-        if let Some(reject) = refusal {
+        certain
+    }
+
+    /// The vote on a transaction that cannot be granted at once.
+    fn refuse_or_queue(
+        &mut self,
+        at: TxnRef,
+        txn: &Txn,
+        slots: &[u32],
+        accounts: &impl Accounts,
+    ) -> Vote {
+        let ops = self.own_ops(txn, slots);
+        let reasons = ops.clone().filter_map(|(op, number)| self.reason(&op, number, accounts));
+        // Of several equals the first.
+        if let Some(reject) = reasons.min_by_key(Reject::precedence) {
             let refused =
                 Exceptional { refused: true, ungranted: (0..=u8::MAX).take(ops.count()).collect() };
             self.exceptional.insert(at, refused);
             return Vote::No(reject, self.applied);
         }
-        if waits {
-            self.grant_or_queue(at, ops);
-            return Vote::Wait;
-        }
-        for (op, slot) in ops {
-            self.grant(at, &op, slot);
-        }
-        Vote::Yes
+        self.grant_or_queue(at, ops);
+        Vote::Wait
     }
 
-    fn judge(&self, op: &Op, slot: u32, accounts: &impl Accounts) -> Judged {
-        if slot == NO_SLOT {
-            return match check(op.key, accounts) {
-                Err(reject) => Judged::No(reject),
-                // The account may have it and has none of it: certain, as a credit would have made the slot.
-                Ok(()) => Judged::No(self.short(op.key, op.amount)),
-            };
+    /// Why an operation is impossible whatever becomes of the undecided requests, if it is.
+    fn reason(&self, op: &Op, number: u32, accounts: &impl Accounts) -> Option<Reject> {
+        if number == NO_SLOT {
+            // Without a balance there is no credit to come either: one would have made it.
+            return Some(check(op.key, accounts).err().unwrap_or(self.short(op.key, op.amount)));
         }
-        let slot = &self.slots[slot as usize];
-        if !slot.linked {
-            let reject = check(slot.key(), accounts).expect_err("the flag follows the directory");
-            return Judged::No(reject);
+        if !self.slots.is_linked(number) {
+            let reject = check(op.key, accounts).expect_err("the mark follows the directory");
+            return Some(reject);
         }
-        if op.side == Side::Credit {
-            return Judged::Enough;
-        }
-        if slot.contended {
-            // Certain no is certain also behind others: all credits here are of earlier requests.
-            return if slot.credits.plus(slot.available).is_below(op.amount) {
-                Judged::No(self.short_slot(slot, op.amount))
-            } else {
-                Judged::Depends
-            };
-        }
-        if slot.certain() >= op.amount {
-            Judged::Enough
-        } else if slot.credits.plus(slot.available).is_below(op.amount) {
-            Judged::No(self.short_slot(slot, op.amount))
-        } else {
-            Judged::Depends
-        }
+        // All credits granted by now are of earlier requests, so all of them count.
+        let available = self.slots.available(number);
+        let impossible = op.side == Side::Debit
+            && available < op.amount
+            && self.slots.credits(number).plus(available).is_below(op.amount);
+        impossible.then(|| self.short_of(number, op.amount))
     }
 
-    fn short_slot(&self, slot: &Slot, amount: Amount) -> Reject {
-        let short_by = amount.checked_sub(slot.available).expect("it is short");
-        self.short(slot.key(), short_by)
+    fn short_of(&self, number: u32, amount: Amount) -> Reject {
+        let short_by = amount.checked_sub(self.slots.available(number)).expect("it is short");
+        self.short(self.slots.key(number), short_by)
     }
 
     fn short(&self, key: BalanceKey, short_by: Amount) -> Reject {
@@ -391,23 +297,11 @@ impl Balances {
         Reject::InsufficientFunds { account, asset, short_by, seq: self.applied }
     }
 
-    fn grant(&mut self, at: TxnRef, op: &Op, slot: u32) {
-        let number = slot;
-        let slot = &mut self.slots[slot as usize];
-        match op.side {
-            Side::Debit => {
-                slot.debits = slot
-                    .debits
-                    .checked_add(op.amount)
-                    .expect("grants are within what is available");
-                assert!(slot.debits <= slot.available, "granted more than there is");
-            }
-            Side::Credit => {
-                slot.credits.add(op.amount);
-                if slot.contended {
-                    self.queue(number).credit_granted(at, op.amount);
-                }
-            }
+    #[inline]
+    fn grant(&mut self, at: TxnRef, op: &Op, number: u32) {
+        self.slots.grant(op, number);
+        if op.side == Side::Credit && self.slots.is_contended(number) {
+            self.queue(number).credit_granted(at, op.amount);
         }
     }
 
@@ -416,10 +310,8 @@ impl Balances {
     fn grant_or_queue(&mut self, at: TxnRef, ops: impl Iterator<Item = (Op, u32)>) {
         let mut ungranted = SmallVec::new();
         for (place, (op, number)) in ops.enumerate() {
-            let slot = &mut self.slots[number as usize];
-            let waits = op.side == Side::Debit && (slot.contended || slot.certain() < op.amount);
-            if waits {
-                slot.contended = true;
+            if !self.slots.can_grant(&op, number) {
+                self.slots.set_contended(number, true);
                 self.queues.entry(number).or_default().push(at, op.amount);
                 ungranted.push(u8::try_from(place).expect("a request has few operations"));
             } else {
@@ -483,11 +375,10 @@ impl Balances {
             assert!(!was.refused && was.ungranted.is_empty(), "commits what was not granted");
         }
         for (op, number) in self.own_ops(txn, grants.slots_from(at.index)) {
-            let slot = &mut self.slots[number as usize];
-            let before = slot.balance();
-            slot.settle(&op, seq);
-            let after = slot.balance();
-            if slot.contended {
+            let before = self.slots.balance(number);
+            self.slots.settle(&op, number, seq);
+            let after = self.slots.balance(number);
+            if self.slots.is_contended(number) {
                 self.resolved(at, &op, number);
             }
             applied.rows.push(Row { before, after });
@@ -505,11 +396,10 @@ impl Balances {
                 assert!(!was_granted, "granted on no balance");
                 continue;
             }
-            let slot = &mut self.slots[number as usize];
             if was_granted {
-                slot.release(&op);
+                self.slots.release(&op, number);
             }
-            if slot.contended {
+            if self.slots.is_contended(number) {
                 if !was_granted {
                     self.queue(number).leave(at);
                 }
@@ -530,7 +420,7 @@ impl Balances {
     fn look_again(&mut self, votes: &mut Votes) {
         let mut touched = std::mem::take(&mut self.touched);
         for number in touched.drain(..) {
-            while self.slots[number as usize].contended {
+            while self.slots.is_contended(number) {
                 if !self.look_at_head(number, votes) {
                     break;
                 }
@@ -541,27 +431,27 @@ impl Balances {
 
     /// Decides about the first in a queue; false if it goes on waiting.
     fn look_at_head(&mut self, number: u32, votes: &mut Votes) -> bool {
-        let slot = &mut self.slots[number as usize];
         let queue = self.queues.get_mut(&number).expect("a contended balance has a queue");
         let Some((at, amount)) = queue.head() else {
-            slot.contended = false;
+            self.slots.set_contended(number, false);
             self.queues.remove(&number);
             return false;
         };
-        let earlier_credits = slot.credits.minus(queue.later_credits());
-        if slot.certain() >= amount {
-            slot.debits = slot.debits.checked_add(amount).expect("within what is available");
+        if self.slots.certain(number) >= amount {
             queue.pop();
+            let op = Op { key: self.slots.key(number), side: Side::Debit, amount };
+            self.slots.grant(&op, number);
             self.granted_late(at, number, votes);
-            true
-        } else if earlier_credits.plus(slot.available).is_below(amount) {
-            queue.pop();
-            let reject = self.short_slot(&self.slots[number as usize], amount);
-            self.refused_late(at, reject, votes);
-            true
-        } else {
-            false
+            return true;
         }
+        let earlier_credits = self.slots.credits(number).minus(queue.later_credits());
+        if earlier_credits.plus(self.slots.available(number)).is_below(amount) {
+            queue.pop();
+            let reject = self.short_of(number, amount);
+            self.refused_late(at, reject, votes);
+            return true;
+        }
+        false
     }
 
     fn granted_late(&mut self, at: TxnRef, number: u32, votes: &mut Votes) {
@@ -597,7 +487,7 @@ impl Balances {
             let asset = AssetId::new(u32::try_from(asset).expect("ASSETS_MAX fits"));
             let key = BalanceKey { account, asset };
             if let Some(slot) = self.find(key) {
-                self.slots[slot as usize].linked = check(key, accounts).is_ok();
+                self.slots.set_linked(slot, check(key, accounts).is_ok());
             }
         }
     }
@@ -621,23 +511,22 @@ impl Balances {
     }
 
     fn read_one(&self, key: BalanceKey) -> Option<BalanceNow> {
-        let slot = &self.slots[self.find(key)? as usize];
-        let touched = slot.version > CommitSeq::default();
-        touched.then(|| BalanceNow {
-            asset: key.asset,
-            balance: slot.balance(),
-            version: slot.version,
-        })
+        let number = self.find(key)?;
+        let (balance, version) = (self.slots.balance(number), self.slots.version(number));
+        let touched = version > CommitSeq::default();
+        touched.then_some(BalanceNow { asset: key.asset, balance, version })
     }
 
     /// Adds up every balance anew, per asset number.
     pub fn totals(&self, assets: usize) -> Totals {
         let mut sums = vec![Amount::ZERO; assets];
-        for slot in &self.slots {
-            let sum = &mut sums[slot.asset.get() as usize];
-            *sum = sum.checked_add(slot.balance().total()).expect("the supply cap bounds the sum");
+        let balances = self.slots.len();
+        for number in (0..balances).map(|number| number as u32) {
+            let sum = &mut sums[self.slots.key(number).asset.get() as usize];
+            let total = self.slots.balance(number).total();
+            *sum = sum.checked_add(total).expect("the supply cap bounds the sum");
         }
-        Totals { sums, balances: self.slots.len() as u64 }
+        Totals { sums, balances: balances as u64 }
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod balances;
 mod queue;
+mod slots;
 
 use crossbeam::channel::Sender;
 use tokio::sync::oneshot;

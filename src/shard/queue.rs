@@ -32,6 +32,11 @@ impl Wide {
         Self { low: [low as u64, (low >> 64) as u64], high }
     }
 
+    /// `low`, below 2^96, and `high` times 2^96.
+    pub(super) fn from_96_bits(low: u128, high: u64) -> Self {
+        Self::from_parts(low | u128::from(high as u32) << 96, (high >> 32) as u32)
+    }
+
     pub(super) fn plus(self, amount: Amount) -> Self {
         let (low, carry) = self.low().overflowing_add(amount.get());
         Self::from_parts(low, self.high + u32::from(carry))

@@ -301,10 +301,12 @@ impl Replay {
                 .ok_or_else(|| found(end, "balances sum to more than 128 bits"))?;
         }
         let stored: HashMap<AssetId, Amount> = journal.supplies()?.into_iter().collect();
-        let of = |all: &HashMap<AssetId, Amount>, asset| all.get(&asset).copied().unwrap_or_default();
+        let of =
+            |all: &HashMap<AssetId, Amount>, asset| all.get(&asset).copied().unwrap_or_default();
         let assets = self.directory.assets_len();
         for asset in (0..assets).map(|n| AssetId::new(u32::try_from(n).expect("ASSETS_MAX fits"))) {
-            let (supply, sum, stored) = (of(&self.supplies, asset), of(&sums, asset), of(&stored, asset));
+            let (supply, sum, stored) =
+                (of(&self.supplies, asset), of(&sums, asset), of(&stored, asset));
             if supply != sum || supply != stored {
                 let what = format!(
                     "asset {asset}: deposits − withdrawals are {supply}, balances sum to {sum}, the \
@@ -353,7 +355,8 @@ impl Replay {
         derived: &dyn Derived,
     ) -> Result<(), Failure> {
         let mut stored = Multiset::default();
-        derived.all_versions(&mut |key, seq, balance| stored.add(version_hash(key, seq, balance)))?;
+        derived
+            .all_versions(&mut |key, seq, balance| stored.add(version_hash(key, seq, balance)))?;
         self.report.versions = stored.count;
         if stored == self.versions {
             return Ok(());

@@ -8,7 +8,7 @@
 //! Each channel keeps its order; which one moves next is chance. The driver does what the
 //! coordinator's loop does and no more: it tells of decisions before it asks about another batch.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::SmallRng;
@@ -105,7 +105,8 @@ pub struct World {
     pub reads: Vec<ReadBack>,
     /// What happened.
     pub coverage: Coverage,
-    waiting: HashMap<TxnRef, u32>,
+    /// By shard, whom it told to wait and owes a late vote, or a decision.
+    waiting: Vec<HashSet<TxnRef>>,
     decided: HashSet<TxnRef>,
 }
 
@@ -170,7 +171,7 @@ impl World {
             durable: 0,
             reads: Vec::new(),
             coverage: Coverage::default(),
-            waiting: HashMap::new(),
+            waiting: vec![HashSet::new(); shards],
             decided: HashSet::new(),
             rng,
         }
@@ -191,7 +192,8 @@ impl World {
             }
         }
         assert!(self.machine.is_idle(), "deadlock: undecided, and no message on its way");
-        assert!(self.waiting.is_empty(), "waits for ever: {:?}", self.waiting);
+        let waits = self.waiting.iter().flatten().next();
+        assert!(waits.is_none(), "waits for ever: {waits:?}");
         for shard in &self.shards {
             assert!(shard.is_quiet(), "all is decided, yet grants or waiters remain");
         }
@@ -298,6 +300,9 @@ impl World {
                     Applied { decision: number, shard, rows: Vec::new(), slots: Vec::new() };
                 let mut votes = Votes { shard, ..Votes::default() };
                 core.decide(&decision, &*self.directory, &mut applied, &mut votes);
+                for refused in &decision.refusals {
+                    self.waiting[shard].remove(&refused.txn);
+                }
                 self.note_late_votes(&votes);
                 if !votes.late.is_empty() {
                     self.votes[shard].push_back(votes);
@@ -315,7 +320,7 @@ impl World {
             assert!(!matches!(vote, Vote::Yes), "a yes is no exception");
             if *vote == Vote::Wait {
                 self.coverage.waits += 1;
-                *self.waiting.entry(at).or_default() += 1;
+                self.waiting[votes.shard].insert(at);
             }
         }
     }
@@ -327,16 +332,7 @@ impl World {
                 Vote::No(..) => self.coverage.late_no += 1,
                 Vote::Wait => panic!("a late vote is final"),
             }
-            // Refused meanwhile because of another shard: nobody waits for this one any more.
-            match self.waiting.get_mut(at) {
-                Some(waits) => {
-                    *waits = waits.checked_sub(1).expect("one late vote for each wait");
-                    if *waits == 0 {
-                        self.waiting.remove(at);
-                    }
-                }
-                None => assert!(self.decided.contains(at), "voted twice on {at:?}"),
-            }
+            assert!(self.waiting[votes.shard].remove(at), "voted twice on {at:?}");
         }
     }
 
@@ -356,9 +352,6 @@ impl World {
         let refused = decision.refusals.iter().map(|refused| &refused.txn);
         for at in decision.commits.iter().chain(refused).chain(&decision.duplicates) {
             assert!(self.decided.insert(*at), "decided twice: {at:?}");
-        }
-        for refused in &decision.refusals {
-            self.waiting.remove(&refused.txn);
         }
         let applied = self.shards.iter().map(|_| None).collect();
         self.log.push(Logged { decision: decision.clone(), applied });

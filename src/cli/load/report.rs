@@ -376,7 +376,7 @@ impl Report {
         writeln!(f, "; others used {:.0}% of the machine", self.other_cpu_pct)?;
         writeln!(
             f,
-            "disk         {:.0} bytes a swap written, of which {:.0} are kept",
+            "disk         {:.0} bytes a swap written, the directory grew by {:.0}",
             self.disk_written_bytes_per_swap, self.disk_bytes_per_swap,
         )
     }
@@ -400,13 +400,13 @@ impl Report {
             return Ok(());
         };
         let word = if verdict.is_verified() { "yes" } else { "NO" };
-        let offline = if verdict.audited_offline { ", audited offline" } else { "" };
         writeln!(
             f,
             "verified     {word}: opened again, {} accounts compared, {} balances add up to the \
-             supply{offline}",
+             supply; closed again, {} commits replayed from the journal",
             grouped(verdict.accounts_compared),
             grouped(verdict.balances_summed),
+            grouped(verdict.commits_audited),
         )?;
         verdict.wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"))
     }

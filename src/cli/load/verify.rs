@@ -5,7 +5,7 @@
 //!   the stop, versions included.
 //! * Per asset, deposits − withdrawals equal the sum of all balances, before and after, and are
 //!   what they were before the load.
-//! * [`OFFLINE_AUDIT`] finds nothing in the closed directory.
+//! * The offline audit finds nothing in the closed directory: the proof that needs no engine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +13,11 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::cli::audit::audit_directory;
 use crate::engine::{Audit, Engine, Options};
 use crate::error::Error;
 use crate::message::BalanceNow;
+use crate::store::audit::Failure;
 use crate::types::{AccountId, CommitSeq};
 
 use super::workload::Workload;
@@ -25,11 +27,6 @@ const ACCOUNTS_MAX: u64 = 200_000;
 /// Reads on their way at once.
 const READERS: usize = 256;
 
-/// Looks through a closed data directory; returns the first thing that is wrong, if any.
-type OfflineAudit = fn(&Path) -> Result<Option<String>, Error>;
-/// The proof that needs no engine.
-const OFFLINE_AUDIT: Option<OfflineAudit> = Some(audit_directory);
-
 /// What the verification came to.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Verdict {
@@ -37,8 +34,8 @@ pub(super) struct Verdict {
     pub(super) accounts_compared: u64,
     /// Balances that were added up for conservation.
     pub(super) balances_summed: u64,
-    /// Whether the closed directory was audited too.
-    pub(super) audited_offline: bool,
+    /// Settled requests, of the load and before it, that the offline audit replayed.
+    pub(super) commits_audited: u64,
     /// What is wrong. Empty if all is well.
     pub(super) wrong: Vec<String>,
 }
@@ -115,11 +112,22 @@ pub(super) fn verify(
     compare(&mut verdict, &sample, &balances_running, &balances_again);
     engine.stop()?;
     drop(engine);
-    if let Some(offline) = OFFLINE_AUDIT {
-        verdict.audited_offline = true;
-        verdict.wrong.extend(offline(&options.data)?);
-    }
+    audit_offline(&mut verdict, &options.data, durable)?;
     Ok(verdict)
+}
+
+fn audit_offline(verdict: &mut Verdict, data: &Path, durable: CommitSeq) -> Result<(), Error> {
+    match audit_directory(data) {
+        Ok(report) => {
+            verdict.commits_audited = report.commits;
+            verdict.expect(report.end.seq == durable, || {
+                format!("stopped at seq {durable}, but the journal ends at {}", report.end.seq)
+            });
+        }
+        Err(Failure::Found(finding)) => verdict.wrong.push(format!("offline audit: {finding}")),
+        Err(Failure::Store(error)) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 fn check_conserved(verdict: &mut Verdict, audit: &Audit, when: &str) {

@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::message::{Batch, RefusedTxn};
 use crate::request::Request;
 use crate::scripts::{ASSETS, Script, account, amount, asset, reason, request, run_folder};
+use crate::shard::queue::Wide;
 use crate::types::{RequestId, Time};
 
 const START: CommitSeq = CommitSeq::new(10);
@@ -157,9 +158,9 @@ impl Shard {
             let moves: Vec<String> = own
                 .map(|_| {
                     let (row, slot) = rows.next().expect("a row for each operation");
-                    let slot = &self.balances.slots[*slot as usize];
+                    let key = self.balances.slots.key(*slot);
                     let (before, after) = (row.before.available, row.after.available);
-                    format!("{} {before} -> {after}", say_key(slot.key()))
+                    format!("{} {before} -> {after}", say_key(key))
                 })
                 .collect();
             said.push(format!("seq {seq}: {}", moves.join(", ")).trim_end().into());
@@ -184,12 +185,11 @@ impl Shard {
         let Some(number) = self.balances.find(key) else {
             return format!("{whose} {of}: nothing");
         };
-        let slot = &self.balances.slots[number as usize];
-        let credits = say_wide(slot.credits);
-        let mut said = format!(
-            "{whose} {of}: {} available, {} going out, {credits} coming in",
-            slot.available, slot.debits
-        );
+        let slots = &self.balances.slots;
+        let (available, debits) = (slots.available(number), slots.debits(number));
+        let credits = say_wide(slots.credits(number));
+        let mut said =
+            format!("{whose} {of}: {available} available, {debits} going out, {credits} coming in");
         if let Some(queue) = self.balances.queues.get(&number) {
             let waiting: Vec<String> = queue
                 .waiters()
@@ -198,7 +198,7 @@ impl Shard {
             let later = say_wide(queue.later_credits());
             said += &format!(", {later} of it too late; waiting: {}", waiting.join(", "));
         }
-        assert_eq!(slot.contended, self.balances.queues.contains_key(&number));
+        assert_eq!(slots.is_contended(number), self.balances.queues.contains_key(&number));
         said
     }
 
