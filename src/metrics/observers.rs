@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn seconds_do_not_slip_past_a_bound() {
         for (nanos, bound) in [(12_500, 0.0000125), (100_000, 0.0001), (10_000_000_000, 10.0)] {
-            assert_eq!(seconds(nanos).to_bits(), bound.to_bits());
+            assert_eq!(seconds(nanos).to_bits(), f64::to_bits(bound));
         }
     }
 

@@ -15,8 +15,11 @@ use crate::engine::Durability;
 
 /// Swaps that are sent when neither a number nor a duration is given.
 const SWAPS_DEFAULT: u64 = 3_000_000;
-/// Requests that the default number of clients keeps in flight: enough to keep every stage busy.
-const IN_FLIGHT_DEFAULT: usize = 32_768;
+/// Requests that the default number of clients keeps in flight. Fewer leave stages idle where the
+/// disk is slow; more raise the latency and nothing else.
+const IN_FLIGHT_DEFAULT: usize = 16_384;
+/// The default number of clients, whatever the batch: fewest and most.
+const CLIENTS_DEFAULT: (usize, usize) = (4, 64);
 /// Most callers: each is a task with a random generator of its own.
 const CLIENTS_MAX: usize = 65_536;
 /// Most accounts: their balances have to fit into memory.
@@ -40,7 +43,7 @@ pub struct LoadArgs {
     /// Swaps in one submission
     #[arg(long, value_name = "N", default_value_t = 4096)]
     pub batch: usize,
-    /// Independent callers, each with one submission in flight [default: 8 to 64, by the batch]
+    /// Independent callers, each with one submission in flight [default: 4 to 64, by the batch]
     #[arg(long, value_name = "N")]
     pub clients: Option<usize>,
     /// Accounts to create
@@ -145,7 +148,9 @@ pub(super) enum End {
 impl LoadArgs {
     /// How many callers there are: as asked, or enough to keep the engine busy.
     pub(super) fn clients(&self) -> usize {
-        self.clients.unwrap_or_else(|| (IN_FLIGHT_DEFAULT / self.batch.max(1)).clamp(8, 64))
+        let (fewest, most) = CLIENTS_DEFAULT;
+        let enough = IN_FLIGHT_DEFAULT / self.batch.max(1);
+        self.clients.unwrap_or_else(|| enough.clamp(fewest, most))
     }
 
     /// When the sending ends.
@@ -274,11 +279,11 @@ mod tests {
     fn defaults_can_be_done() {
         let load = parse("").unwrap();
         assert_eq!(load.end(), End::Swaps(SWAPS_DEFAULT));
-        assert_eq!((load.batch, load.clients(), load.shards), (4096, 8, 2));
+        assert_eq!((load.batch, load.clients(), load.shards), (4096, 4, 2));
         assert_eq!(load.durability, Durability::Sync);
         assert_eq!(load.json, None);
         assert_eq!(parse("--batch 1").unwrap().clients(), 64);
-        assert_eq!(parse("--batch 8192").unwrap().clients(), 8);
+        assert_eq!(parse("--batch 8192").unwrap().clients(), 4);
     }
 
     #[test]
