@@ -245,7 +245,8 @@ impl<S: SeenBefore> Machine<S> {
             return Ok(None);
         }
         self.ids.advance(now, self.next_number(), &self.store);
-        let mut forming = Forming::new(self.next_number());
+        let mut forming =
+            Forming::new(self.next_number(), self.backlog_txns.min(BATCH_REQUESTS_MAX));
         while forming.txns.len() < BATCH_REQUESTS_MAX && self.front_is_directory() == Some(alone) {
             self.take_from_front(alone, now, &mut forming)?;
         }
@@ -661,11 +662,11 @@ struct Forming {
 }
 
 impl Forming {
-    fn new(number: u64) -> Self {
+    fn new(number: u64, expected: usize) -> Self {
         Self {
             number,
-            txns: Vec::new(),
-            slots: Vec::new(),
+            txns: Vec::with_capacity(expected),
+            slots: Vec::with_capacity(expected),
             submissions: Vec::new(),
             exceptions: HashMap::new(),
             shards: [0; 3],

@@ -86,7 +86,7 @@ pub(super) async fn unlink(
     Param((account, chain)): Param<(String, String)>,
     Key(key): Key,
 ) -> Result<Answer, Problem> {
-    let asked = app.counted("link", read_removal(&account, &chain, key, &app))?;
+    let asked = app.counted("link", read_removal(&account, &chain, key?, &app))?;
     app.settle(asked).await
 }
 

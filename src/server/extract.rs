@@ -3,6 +3,7 @@
 //! Axum's own extractors answer in plain text; these answer with a [`Problem`]. Bodies are bounded
 //! one by one ([`BODY_BYTES_MAX`]), together ([`BODIES_KIB_MAX`]) and in time.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
@@ -120,34 +121,39 @@ async fn read(mut body: Body, announced: usize) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// The `Idempotency-Key` header, if there is one: a request id, in quotes or not.
-pub(super) struct Key(pub(super) Option<RequestId>);
+/// The `Idempotency-Key` header, if there is one: a request id, in quotes or not. What is wrong
+/// with it is said only after the body was read: who is answered before that, and still writes,
+/// loses the connection.
+pub(super) struct Key(pub(super) Result<Option<RequestId>, Malformed>);
 
 const KEY: &str = "idempotency-key";
 
 impl FromRequestParts<App> for Key {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let mut keys = parts.headers.get_all(KEY).iter();
-        let Some(first) = keys.next() else { return Ok(Self(None)) };
-        if keys.next().is_some() {
-            return Err(Problem::malformed("Idempotency-Key", "is given twice"));
-        }
-        let text = first.to_str().unwrap_or_default().trim();
-        let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-        let id = bare.parse().map_err(|why: String| Problem::malformed("Idempotency-Key", why))?;
-        Ok(Self(Some(id)))
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Infallible> {
+        Ok(Self(read_key(&parts.headers)))
     }
+}
+
+fn read_key(headers: &HeaderMap) -> Result<Option<RequestId>, Malformed> {
+    let mut keys = headers.get_all(KEY).iter();
+    let Some(first) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(Malformed::new("Idempotency-Key", "is given twice"));
+    }
+    let text = first.to_str().unwrap_or_default().trim();
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    bare.parse().map(Some).map_err(|why: String| Malformed::new("Idempotency-Key", why))
 }
 
 impl Key {
     /// The id under which a request is sent: in the body or the header; if in both, the same.
     ///
     /// # Errors
-    /// The two differ, or the one in the body is none.
+    /// The two differ, or one of them is no id.
     pub(super) fn or_body(self, body: &mut Object<'_>) -> Result<Option<RequestId>, Malformed> {
-        match (self.0, body.optional("request_id", json::request_id)?) {
+        match (self.0?, body.optional("request_id", json::request_id)?) {
             (Some(header), Some(body)) if header != body => {
                 let why = "differs from the Idempotency-Key header; give one of them";
                 Err(Malformed::new("request_id", why))
@@ -240,7 +246,7 @@ mod tests {
         let body = format!(r#"{{"request_id": "{one}"}}"#);
         let id: RequestId = one.parse().expect("an id");
         let other = RequestId::new(2);
-        let read = |key, body: &str| Key(key).required(&mut Object::parse(body).expect("json"));
+        let read = |key, body: &str| Key(Ok(key)).required(&mut Object::parse(body).expect("json"));
         assert_eq!(read(None, &body), Ok(id));
         assert_eq!(read(Some(id), &body), Ok(id));
         assert_eq!(read(Some(other), "{}"), Ok(other));

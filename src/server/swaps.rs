@@ -45,7 +45,7 @@ pub(super) async fn batch(
     Key(key): Key,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    if key.is_some() {
+    if key?.is_some() {
         let why = "does not go with a batch; each swap in it has a request_id";
         return Err(Problem::malformed("Idempotency-Key", why));
     }
@@ -121,7 +121,7 @@ impl Batch {
 
 fn read_element(swap: Value<'_>, directory: &Directory) -> Result<Asked, Problem> {
     let object = Object::of(swap).map_err(|why| Problem::malformed("swaps", why))?;
-    read_swap(object, Key(None), directory)
+    read_swap(object, Key(Ok(None)), directory)
 }
 
 fn read_swap(mut object: Object<'_>, key: Key, directory: &Directory) -> Result<Asked, Problem> {

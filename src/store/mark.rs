@@ -125,6 +125,15 @@ impl Mark {
     }
 }
 
+impl Drop for Mark {
+    /// Lets go of the lock also when a child process has the file open still, as one that this
+    /// process starts on another thread does until its `exec`.
+    fn drop(&mut self) {
+        // Closing the file lets go of it as well, if nobody else has it.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 fn lock(file: &File, path: &Path, how: FlockOperation) -> Result<(), StoreError> {
     rustix::fs::flock(file, how).map_err(|error| match error {
         rustix::io::Errno::WOULDBLOCK => StoreError::InUse(path.with_file_name("")),
@@ -214,5 +223,14 @@ mod tests {
         let _two = Mark::open(directory.path(), true).unwrap();
         let error = Mark::open(directory.path(), false).unwrap_err().to_string();
         assert!(error.contains("in use by another process"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_of_the_open_file_does_not_keep_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Mark::create(directory.path()).unwrap();
+        let _copy = engine.file.try_clone().unwrap();
+        drop(engine);
+        Mark::open(directory.path(), false).expect("nobody has it");
     }
 }

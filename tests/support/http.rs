@@ -78,8 +78,7 @@ impl Client {
         }
         head += "\r\n";
         let stream = self.connection.get_mut();
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
+        stream.write_all(&[head.as_bytes(), body].concat())?;
         self.read_reply()
     }
 

@@ -147,6 +147,9 @@ pub(super) struct Measured<'a> {
     pub(super) environment: Environment,
 }
 
+/// Above this, others had enough of the machine to distort what was measured: an append and its
+/// sync also wait for kernel threads, which then queue for a processor.
+const BUSY_PCT: f64 = 10.0;
 const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "persist"];
 
 impl Latency {
@@ -374,6 +377,13 @@ impl Report {
             write!(f, " {name} {seconds:.2}")?;
         }
         writeln!(f, "; others used {:.0}% of the machine", self.other_cpu_pct)?;
+        if self.other_cpu_pct >= BUSY_PCT {
+            writeln!(
+                f,
+                "             others were busy: neither the times nor their ratio to the disk alone \
+                 are those of a quiet machine"
+            )?;
+        }
         writeln!(
             f,
             "disk         {:.0} bytes a swap written, the directory grew by {:.0}",

@@ -133,6 +133,14 @@ fn the_verdict_is_in_the_json_and_in_the_text() {
 }
 
 #[test]
+fn a_busy_machine_is_said_beside_the_figures() {
+    let mut report = report("", |_| {});
+    assert!(!report.to_string().contains("others were busy"));
+    report.other_cpu_pct = 40.0;
+    assert!(report.to_string().contains("others were busy"), "{report}");
+}
+
+#[test]
 fn digits_are_grouped_by_three() {
     let texts = [0, 999, 1_000, 1_234_567].map(grouped);
     assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
