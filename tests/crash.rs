@@ -215,22 +215,22 @@ fn run_and_kill(plan: Plan, moment: Moment) -> Heard {
     let mut armed = matches!(moment, Moment::Starting(_));
     loop {
         let chunk = select! {
-            recv(part.chunks()) -> chunk => chunk.expect("it runs until it is killed"),
+            recv(part.chunks) -> chunk => chunk.expect("it runs until it is killed"),
             recv(timer) -> _ => {
-                assert!(armed, "the child hangs; it said {} bytes", part.heard().len());
+                assert!(armed, "the child hangs; it said {} bytes", part.heard.len());
                 break;
             }
         };
-        part.hear(&chunk);
+        part.heard.extend(chunk);
         match moment {
-            Moment::Said(bytes) if part.heard().len() >= bytes => break,
-            Moment::Ready(time) if !armed && is_ready(part.heard()) => {
+            Moment::Said(bytes) if part.heard.len() >= bytes => break,
+            Moment::Ready(time) if !armed && is_ready(&part.heard) => {
                 (armed, timer) = (true, after(time));
             }
             _ => {}
         }
     }
-    part.kill();
+    part.child.kill().expect("it is a child of this process");
     let (lines, status) = part.end();
     assert!(child::was_killed(status), "the child ended by itself: {status}");
     Heard::parse(plan, &lines)

@@ -35,10 +35,10 @@ use support::{ETH, SOL, USDC, deposit, fresh, fresh_id, opening, put_account, sc
 use workload::Workload;
 
 const SHARDS: [usize; 3] = [1, 2, 5];
-const SINGLES: usize = 4_000;
-const BATCHES: usize = 300;
+const SINGLES: usize = 6_000;
+const BATCHES: usize = 400;
 const THREADS: u64 = 4;
-const BATCHES_PER_THREAD: usize = 120;
+const BATCHES_PER_THREAD: usize = 250;
 
 const WORKLOAD: Workload = Workload { accounts: 24, amount_max: 600, directory_per_mille: 30 };
 

@@ -66,8 +66,7 @@ impl Node {
         let directory = Directory::new();
         let fold_max = limits.fold_requests_max;
         let recovered = recovery::recover(&*store, &*store, mark, &directory, fold_max)?;
-        let poison = Poison::new();
-        let clock = Arc::new(SystemClock);
+        let (poison, clock) = (Poison::new(), Arc::new(SystemClock));
         let durable = Arc::new(Durable::new(recovered.last));
         let applied = Arc::new(Progress::new(recovered.applied.both()));
         let (unfolded, in_flight) = (Arc::new(Unfolded::new()), Arc::new(InFlight::new()));

@@ -1,0 +1,20 @@
+//! What may go wrong, one story at a time, through the engine's door and on a real disk.
+//!
+//! Each story ends as every story must: nothing was created or destroyed, and a restart finds
+//! everything as it was answered ([`venue::Venue::end`]).
+
+#[path = "../support/child.rs"]
+mod child;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clock;
+mod deaths;
+mod directory;
+mod ids;
+mod limits;
+mod poison;
+mod starts;
+mod swaps;
+mod threads;
+mod venue;
