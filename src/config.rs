@@ -102,6 +102,9 @@ impl Limits {
             self.fold_requests_max,
             1 << 30,
         )?;
+        // Of a longer window, ids could be forgotten before they are durable (`coordinator::ids`).
+        let window = usize::try_from(self.recent_ids_window_ms).unwrap_or(usize::MAX);
+        between("recent_ids_window_ms", window, 1_000, 3_600_000)?;
         between("recent_ids_max", self.recent_ids_max, 1_024, 1 << 32)
     }
 }

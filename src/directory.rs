@@ -42,7 +42,7 @@ pub struct Directory {
 /// What a directory command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It changed something: spend a commit_seq on it.
+    /// It changes something.
     Changed,
     /// All of it was so already.
     Unchanged,
