@@ -17,7 +17,7 @@ use crate::types::Amount;
 use super::tally::{RefusedSwap, Sample};
 
 /// Refusals that are checked at most.
-const CHECKED_MAX: usize = 400_000;
+const CHECKED_MAX: usize = 4_000_000;
 /// How long that may take.
 const CHECKING_MAX: Duration = Duration::from_secs(60);
 /// Threads that read.
