@@ -201,14 +201,15 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// Starts an actor on a thread of its own. Its error, or its panic, poisons the engine.
+/// Starts an actor on a thread of its own. Its error, or its panic, poisons the engine before
+/// anything is dropped that `body` owns: whoever loses a channel to it finds the cause.
 ///
 /// # Errors
 /// [`Error::Storage`] when the operating system gives no thread.
 pub fn spawn(
     name: String,
     poison: &Poison,
-    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+    mut body: impl FnMut() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let poison = poison.clone();
     let thread_name = name.clone();
@@ -216,7 +217,8 @@ pub fn spawn(
         .name(name)
         .spawn(move || {
             // The state that a panic may have torn is dropped with the actor: nothing reads it again.
-            match catch_unwind(AssertUnwindSafe(body)) {
+            // It lives in `body`, which is lent and not given, and so outlives the poisoning.
+            match catch_unwind(AssertUnwindSafe(&mut body)) {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => poison.trip(format!("{thread_name}: {cause}")),
                 Err(panic) => {
@@ -252,6 +254,30 @@ mod tests {
         waiting.expect("spawned").join().expect("woken");
         assert_eq!(poison.cause().as_deref(), Some("breaks panicked: on purpose"));
         drop(sender);
+    }
+
+    /// Notes, when it is dropped, whether the engine was poisoned by then.
+    struct Last(Poison, Sender<bool>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.1.send(self.0.is_tripped()).expect("room");
+        }
+    }
+
+    #[test]
+    fn the_cause_is_known_before_an_actor_lets_go_of_anything() {
+        for panics in [true, false] {
+            let poison = Poison::new();
+            let (sender, was_tripped) = bounded(1);
+            let last = Last(poison.clone(), sender);
+            let fails = spawn("fails".into(), &poison, move || {
+                let _owned = &last;
+                if panics { panic!("on purpose") } else { Err("on purpose".into()) }
+            });
+            fails.expect("spawned").join().expect("caught");
+            assert_eq!(was_tripped.recv(), Ok(true), "panics: {panics}");
+        }
     }
 
     #[test]

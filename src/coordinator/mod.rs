@@ -68,8 +68,8 @@ pub struct Coordinator<S> {
 }
 
 /// The coordinator's loop, with what it needs between two rounds.
-struct Loop<S> {
-    this: Coordinator<S>,
+struct Loop<'a, S> {
+    this: &'a mut Coordinator<S>,
     metrics: CoordinatorMetrics,
     /// Whether no more requests are taken.
     stopping: bool,
@@ -86,7 +86,7 @@ impl<S: SeenBefore> Coordinator<S> {
     ///
     /// # Errors
     /// Why the store cannot say whether an id was seen.
-    pub fn run(self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), String> {
         let mut this = Loop { this: self, metrics: CoordinatorMetrics::new(), stopping: false };
         match this.run() {
             Ok(()) | Err(End::Gone) => Ok(()),
@@ -95,7 +95,7 @@ impl<S: SeenBefore> Coordinator<S> {
     }
 }
 
-impl<S: SeenBefore> Loop<S> {
+impl<S: SeenBefore> Loop<'_, S> {
     fn run(&mut self) -> Result<(), End> {
         loop {
             if self.this.poison.is_tripped() {

@@ -135,7 +135,7 @@ impl Parts {
         let start = Start { last_seq: recovered.last.seq, supply: recovered.supplies };
         let in_flight_max = limits.requests_in_flight_max + limits.reads_in_flight_max;
         let (inbox, from_door) = bounded(in_flight_max + INBOX_SPARE);
-        let coordinator = Coordinator {
+        let mut coordinator = Coordinator {
             machine: Machine::new(&limits, directory.clone(), seen, ids, start),
             time,
             clock: clock.clone(),
@@ -217,7 +217,7 @@ impl Parts {
         let mut actors = Vec::new();
         for (number, balances) in balances.into_iter().enumerate() {
             let (to_shard, mailbox) = Mailbox::new(limits.shard_mailbox_messages_max, poison);
-            let shard = Shard {
+            let mut shard = Shard {
                 number,
                 balances,
                 accounts: directory.clone(),

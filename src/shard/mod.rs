@@ -61,7 +61,7 @@ impl Shard {
     ///
     /// # Errors
     /// None of its own; broken invariants panic, which poisons the engine.
-    pub fn run(mut self) -> Result<(), String> {
+    pub fn run(&mut self) -> Result<(), String> {
         let metrics = ShardMetrics::new(self.number);
         loop {
             match self.mailbox.recv() {

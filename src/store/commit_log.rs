@@ -73,14 +73,7 @@ pub fn start(
         effects: Effects::default(),
         metrics: LogMetrics::new(),
     };
-    spawn("commit-log".into(), &poison, move || {
-        let ended = actor.run().map_err(|error| error.to_string());
-        if let Err(cause) = &ended {
-            // Before the replies are dropped: who loses one asks for the cause.
-            actor.shared.poison.trip(format!("commit-log: {cause}"));
-        }
-        ended
-    })
+    spawn("commit-log".into(), &poison, move || actor.run().map_err(|error| error.to_string()))
 }
 
 struct Actor {

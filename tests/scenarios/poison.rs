@@ -2,7 +2,10 @@
 //! finds all that was answered.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam::channel::bounded;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,7 +18,7 @@ use crate::child::{self, Part, say};
 use crate::clock::{Spring, nth};
 use crate::deaths::log_bytes;
 use crate::support::{ETH, account, block_on, deposit, fresh, leg, swap, withdraw};
-use crate::venue::{Venue, in_time, receipt};
+use crate::venue::{PATIENCE, Venue, in_time, receipt};
 
 const CALLERS: u64 = 6;
 
@@ -114,28 +117,51 @@ fn an_actor_that_panics_stops_everybody_and_loses_nothing() {
     }
 }
 
+/// Has the log wait with a group in hand; then the coordinator panics, and the log goes on.
+fn poison_while_the_log_waits(venue: &mut Venue, mut waits: impl FnMut() -> bool + Send + 'static) {
+    // It is the coordinator that panics with a second submission, not with the first.
+    let poisons = Arc::new(AtomicBool::new(false));
+    let poisoned_now = poisons.clone();
+    let (arrived, arrives) = bounded(1);
+    venue.clock.set(move |thread| match thread {
+        "coordinator" if poisons.load(Ordering::SeqCst) => Spring::Panic,
+        "commit-log" if waits() => {
+            arrived.send(()).expect("it comes by once");
+            Spring::Wait
+        }
+        _ => Spring::Pass,
+    });
+    let before = venue.seq();
+    let requests = some_swaps(3);
+    let first = venue.submit(requests);
+    arrives.recv_timeout(PATIENCE).expect("the log gets there");
+    let read = venue.engine().clone();
+    let reader = std::thread::spawn(move || read.balances_blocking(account(0)));
+    poisoned_now.store(true, Ordering::SeqCst);
+    let last = venue.engine().submit(some_swaps(1));
+    let cause = block_on(venue.engine().poisoned());
+    assert!(cause.contains("coordinator panicked"), "{cause}");
+    venue.clock.release();
+    let stopped = Some(Error::Stopped { cause });
+    assert_eq!(first.wait().err(), stopped);
+    assert_eq!(last.and_then(Pending::wait).err(), stopped);
+    assert_eq!(reader.join().expect("it hears of it").err(), stopped);
+    assert_eq!(venue.engine().stop().err(), stopped);
+    assert_eq!(venue.seq(), before, "D did not move");
+    venue.recover();
+}
+
 #[test]
 fn poisoned_nobody_hears_of_what_was_written_meanwhile() {
     let mut venue = funded(2);
-    venue.clock.hold("commit-log");
-    let pending = venue.submit(some_swaps(3));
-    let read = venue.engine().clone();
-    let reader = std::thread::spawn(move || read.balances_blocking(account(0)));
-    // The coordinator panics with the next message, while the log has the swaps in hand.
-    venue.clock.set(|thread| match thread {
-        "coordinator" => Spring::Panic,
-        "commit-log" => Spring::Wait,
-        _ => Spring::Pass,
-    });
-    let last = venue.engine().submit(some_swaps(1));
-    let poisoned = block_on(venue.engine().poisoned());
-    assert!(poisoned.contains("coordinator panicked"), "{poisoned}");
-    venue.clock.release();
-    let stopped = Some(Error::Stopped { cause: poisoned });
-    assert_eq!(pending.wait().err(), stopped);
-    assert_eq!(last.and_then(Pending::wait).err(), stopped);
-    assert_eq!(reader.join().expect("it hears of it").err(), stopped);
-    venue.recover();
+    let before = venue.seq();
+    // Before the log has written anything of it, as it looks at the clock first of all.
+    poison_while_the_log_waits(&mut venue, || true);
+    assert_eq!(venue.seq(), before);
+    // And when all of it is on disk: that is what a restart finds, but nobody was told.
+    let (data, written) = (venue.options.data.clone(), log_bytes(&venue.options.data));
+    poison_while_the_log_waits(&mut venue, move || log_bytes(&data) > written);
+    assert_eq!(venue.seq(), before.plus(3));
     venue.end();
 }
 

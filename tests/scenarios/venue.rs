@@ -17,7 +17,7 @@ use crate::clock::TrapClock;
 use crate::support::{account, audit, fresh, opening, scratch};
 
 /// What takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine, its data and its clock.
 pub struct Venue {
