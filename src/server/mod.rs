@@ -4,8 +4,8 @@
 //! connection ─► extract (body, id, path) ─► handler ─► engine ─► receipt or problem
 //! ```
 //!
-//! A handler reads its request field by field ([`json`]), hands it to the engine and shows the
-//! outcome ([`receipt`]); everything refused or failed is one kind of object ([`problem`]).
+//! A handler reads its request field by field (`json`), hands it to the engine and shows the
+//! outcome (`receipt`); everything refused or failed is one kind of object ([`problem`]).
 //! Numbers that exceed 2^53 leave as decimal strings, assets go by their names. Nothing runs on a
 //! worker of tokio that could block it.
 
