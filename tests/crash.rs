@@ -35,7 +35,7 @@ use crosslatch::types::RequestId;
 
 use child::{Part, say};
 use oracle::{Oracle, reject, seq_of};
-use support::{deposit, fresh, now_millis, opening, scratch, seed};
+use support::{PATIENCE, deposit, fresh, in_time, now_millis, opening, scratch, seed};
 use workload::Workload;
 
 const TEST: &str = "killed_at_any_moment_nothing_is_lost_halved_or_doubled";
@@ -44,8 +44,6 @@ const KILLS: u64 = 50;
 const THREADS: u64 = 4;
 /// So many requests at once, each about as likely.
 const BATCH_SIZES: [u64; 7] = [1, 1, 3, 20, 100, 300, 700];
-/// A child that says nothing for so long hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests of earlier rounds that are asked for again in each.
 const OLD_ONES: usize = 30;
 
@@ -387,7 +385,10 @@ fn killed_at_any_moment_nothing_is_lost_halved_or_doubled() {
     while killed < kills {
         let dead = venue.kill();
         killed += dead.len() as u64;
-        venue.look(&dead);
+        venue = in_time(move || {
+            venue.look(&dead);
+            venue
+        });
     }
     let [acknowledged, silent, missing] = venue.counts;
     eprintln!(

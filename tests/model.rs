@@ -28,10 +28,12 @@ use crosslatch::engine::{Durability, Engine, Known, Options, Pending};
 use crosslatch::error::{Error, Reject};
 use crosslatch::message::AccountBalances;
 use crosslatch::request::{Outcome, Request};
-use crosslatch::types::{AccountId, CommitSeq, RequestId, Time};
+use crosslatch::types::{AccountId, BalanceKey, CommitSeq, RequestId, Time};
 
-use oracle::{Oracle, reject, seq_of};
-use support::{ETH, SOL, USDC, deposit, fresh, fresh_id, opening, put_account, scratch, seed};
+use oracle::{Oracle, moved, reject, seq_of};
+use support::{
+    ETH, SOL, USDC, deposit, fresh, fresh_id, in_time, opening, put_account, scratch, seed,
+};
 use workload::Workload;
 
 const SHARDS: [usize; 3] = [1, 2, 5];
@@ -146,53 +148,78 @@ fn some_id(rng: &mut SmallRng) -> RequestId {
     }
 }
 
+/// Nobody is refused for funds that requests before it in the submission were about to bring.
+fn check_patience(answered: &[(Request, Outcome)]) {
+    for (place, (request, outcome)) in answered.iter().enumerate() {
+        let Some(Reject::InsufficientFunds { account, asset, short_by, seq }) = reject(outcome)
+        else {
+            continue;
+        };
+        let key = BalanceKey { account: *account, asset: *asset };
+        let after = |outcome: &Outcome| reject(outcome).is_none() && seq_of(outcome) > *seq;
+        let earlier = answered[..place].iter().filter(|(_, outcome)| after(outcome));
+        let coming: u128 = earlier
+            .map(|(earlier, _)| moved(&earlier.command, key))
+            .map(|(out, into)| into.saturating_sub(out))
+            .sum();
+        assert!(coming < short_by.get(), "{coming} was coming, but {outcome:?} of {request:?}");
+    }
+}
+
 #[test]
 fn one_at_a_time_every_outcome_is_the_oracles() {
     let seed = seed(20_261_122);
-    for shards in SHARDS {
-        let mut world = World::open(shards, Durability::Off, seed);
-        for step in 0..SINGLES {
-            let request = world.request();
-            world.single(request);
-            match world.rng.random_range(0..100) {
-                0..8 => world.repeat(),
-                8..20 => world.read(),
-                _ if step % (SINGLES / 3) == SINGLES / 5 => world.restart(),
-                _ => {}
-            }
+    SHARDS.into_iter().for_each(|shards| in_time(move || one_at_a_time(shards, seed)));
+}
+
+fn one_at_a_time(shards: usize, seed: u64) {
+    let mut world = World::open(shards, Durability::Off, seed);
+    for step in 0..SINGLES {
+        let request = world.request();
+        world.single(request);
+        match world.rng.random_range(0..100) {
+            0..8 => world.repeat(),
+            8..20 => world.read(),
+            _ => {}
         }
-        world.check_all();
-        let refused = world.answered.iter().filter(|(_, outcome)| reject(outcome).is_some());
-        let share = refused.count() * 100 / world.answered.len();
-        assert!((5..60).contains(&share), "{share}% were refused: the test tests little");
+        if step % (SINGLES / 3) == SINGLES / 5 {
+            world.restart();
+        }
     }
+    world.check_all();
+    let refused = world.answered.iter().filter(|(_, outcome)| reject(outcome).is_some());
+    let share = refused.count() * 100 / world.answered.len();
+    assert!((5..60).contains(&share), "{share}% were refused: the test tests little");
 }
 
 #[test]
 fn a_submission_comes_to_what_the_oracle_does_in_seq_order() {
     let seed = seed(7);
-    for shards in SHARDS {
-        let mut world = World::open(shards, Durability::Off, seed);
-        for step in 0..BATCHES {
-            let before = world.oracle.seq();
-            let n = 1 << world.rng.random_range(0..9);
-            let requests: Vec<Request> = (0..n)
-                .map(|_| Request::new(some_id(&mut world.rng), WORKLOAD.command(&mut world.rng)))
-                .collect();
-            let outcomes = send(world.engine(), requests.clone());
-            assert!(outcomes.iter().all(|outcome| seq_of(outcome) >= before), "saw what is past");
-            let answered: Vec<_> = requests.into_iter().zip(outcomes).collect();
-            world.oracle.replay(&answered);
-            world.answered.extend(answered);
-            assert_eq!(world.engine().status().durable_seq, world.oracle.seq());
-            match step % 60 {
-                17 => world.restart(),
-                n if n % 5 == 0 => world.repeat(),
-                _ => world.read(),
-            }
+    SHARDS.into_iter().for_each(|shards| in_time(move || submissions(shards, seed)));
+}
+
+fn submissions(shards: usize, seed: u64) {
+    let mut world = World::open(shards, Durability::Off, seed);
+    for step in 0..BATCHES {
+        let before = world.oracle.seq();
+        let n = 1 << world.rng.random_range(0..9);
+        let requests: Vec<Request> = (0..n)
+            .map(|_| Request::new(some_id(&mut world.rng), WORKLOAD.command(&mut world.rng)))
+            .collect();
+        let outcomes = send(world.engine(), requests.clone());
+        assert!(outcomes.iter().all(|outcome| seq_of(outcome) >= before), "saw what is past");
+        let answered: Vec<_> = requests.into_iter().zip(outcomes).collect();
+        world.oracle.replay(&answered);
+        check_patience(&answered);
+        world.answered.extend(answered);
+        assert_eq!(world.engine().status().durable_seq, world.oracle.seq());
+        match step % 60 {
+            17 => world.restart(),
+            n if n % 5 == 0 => world.repeat(),
+            _ => world.read(),
         }
-        world.check_all();
     }
+    world.check_all();
 }
 
 /// What the threads of a run share.
@@ -343,21 +370,25 @@ fn many_at_once_come_to_what_the_oracle_does_in_seq_order() {
     let tight = Workload { accounts: 6, amount_max: 900, directory_per_mille: 0 };
     let relinked = Workload { directory_per_mille: 3, ..WORKLOAD };
     for shards in SHARDS {
-        for (n, workload) in (0..).zip([&quiet, &tight, &relinked]) {
+        for (n, workload) in (0..).zip([quiet.clone(), tight.clone(), relinked.clone()]) {
             let durability = if n == 0 { Durability::Sync } else { Durability::Off };
-            let mut world = World::open(shards, durability, seed);
-            let told = run_crowd(&world, workload, seed + 10 * n);
-            let answered = first_outcomes(&told);
-            assert!(answered.iter().all(|(_, outcome)| seq_of(outcome) > CommitSeq::default()));
-            world.oracle.replay(&answered);
-            for (account, balances) in told.iter().flat_map(|told| &told.read) {
-                let expected = world.oracle.balances_at(*account, balances.seq);
-                assert_eq!(*balances, expected, "of account {account}");
-            }
-            world.check_all();
-            world.answered = answered;
-            world.restart();
-            world.repeat();
+            in_time(move || many_at_once(shards, durability, &workload, seed + 10 * n));
         }
     }
+}
+
+fn many_at_once(shards: usize, durability: Durability, workload: &Workload, seed: u64) {
+    let mut world = World::open(shards, durability, seed);
+    let told = run_crowd(&world, workload, seed);
+    let answered = first_outcomes(&told);
+    assert!(answered.iter().all(|(_, outcome)| seq_of(outcome) > CommitSeq::default()));
+    world.oracle.replay(&answered);
+    for (account, balances) in told.iter().flat_map(|told| &told.read) {
+        let expected = world.oracle.balances_at(*account, balances.seq);
+        assert_eq!(*balances, expected, "of account {account}");
+    }
+    world.check_all();
+    world.answered = answered;
+    world.restart();
+    world.repeat();
 }

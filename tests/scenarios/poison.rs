@@ -17,8 +17,10 @@ use crosslatch::types::{CommitSeq, RequestId};
 use crate::child::{self, Part, say};
 use crate::clock::{Spring, nth};
 use crate::deaths::log_bytes;
-use crate::support::{ETH, account, block_on, deposit, fresh, leg, swap, withdraw};
-use crate::venue::{PATIENCE, Venue, in_time, receipt};
+use crate::support::{
+    ETH, PATIENCE, account, block_on, deposit, fresh, in_time, leg, swap, withdraw,
+};
+use crate::venue::{Venue, receipt};
 
 const CALLERS: u64 = 6;
 

@@ -5,9 +5,9 @@ use crosslatch::error::Error;
 use crosslatch::types::CommitSeq;
 
 use crate::support::{
-    ETH, SOL, USDC, account, deposit, fresh, leg, opening, put_account, scratch, swap,
+    ETH, SOL, USDC, account, deposit, fresh, in_time, leg, opening, put_account, scratch, swap,
 };
-use crate::venue::{Venue, in_time, outcomes, receipt};
+use crate::venue::{Venue, outcomes, receipt};
 
 const ACCOUNTS: u64 = 50;
 

@@ -11,8 +11,8 @@ use crosslatch::message::AccountBalances;
 use crosslatch::request::{Outcome, Refusal, Request};
 use crosslatch::types::CommitSeq;
 
-use crate::support::{ETH, SOL, account, deposit, fresh, leg, seed, swap};
-use crate::venue::{Venue, amount, in_time, outcomes, pair};
+use crate::support::{ETH, SOL, account, deposit, fresh, in_time, leg, seed, swap};
+use crate::venue::{Venue, amount, outcomes, pair};
 
 const SHARDS: usize = 4;
 const CALLERS: u64 = 8;

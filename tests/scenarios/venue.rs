@@ -1,9 +1,7 @@
 //! A running engine with a few accounts, and what the stories do with it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crossbeam::channel::{RecvTimeoutError, bounded};
 use tempfile::TempDir;
 
 use crosslatch::config::Limits;
@@ -15,9 +13,6 @@ use crosslatch::types::{AccountId, AssetId, CommitSeq};
 
 use crate::clock::TrapClock;
 use crate::support::{account, audit, fresh, opening, scratch};
-
-/// What takes longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An engine, its data and its clock.
 pub struct Venue {
@@ -179,18 +174,4 @@ pub fn pair(shards: usize, together: bool) -> (u64, u64) {
     let shard = |number| AccountId::new(number).shard(shards);
     let other = (1..100).find(|other| (shard(0) == shard(*other)) == together);
     (0, other.expect("a hundred accounts are on all shards"))
-}
-
-/// Runs it on a thread of its own; what takes too long hangs.
-pub fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, waits) = bounded(1);
-    let thread = std::thread::spawn(move || {
-        let result = body();
-        // Who waited may have lost patience.
-        let _ = done.send(());
-        result
-    });
-    // Disconnected, it has failed, and says so itself.
-    assert_ne!(waits.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout), "it hangs");
-    thread.join().expect("it does not fail")
 }

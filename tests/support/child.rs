@@ -69,6 +69,15 @@ impl Part {
     }
 }
 
+impl Drop for Part {
+    /// A child does not outlive a test that failed.
+    fn drop(&mut self) {
+        // It has ended already, but for that.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Whether it died of SIGKILL.
 pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(9)

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Duration;
+
+use crossbeam::channel::{RecvTimeoutError, bounded};
 
 use crosslatch::address::{Address, Link};
 use crosslatch::clock::{Clock, SystemClock};
@@ -115,6 +118,23 @@ pub fn audit(engine: &Engine) -> Audit {
     let audit = block_on(engine.audit()).expect("a running engine");
     assert!(audit.is_conserved(), "value was created or destroyed: {audit:?}");
     audit
+}
+
+/// What takes longer hangs.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Runs it on a thread of its own, and fails if that hangs.
+pub fn in_time<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, waits) = bounded(1);
+    let thread = std::thread::spawn(move || {
+        let result = body();
+        // Who waited may have lost patience.
+        let _ = done.send(());
+        result
+    });
+    // Disconnected, it has failed, and says so itself.
+    assert_ne!(waits.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout), "it hangs");
+    thread.join().expect("it does not fail")
 }
 
 /// Waits on this thread for a future that other threads finish.

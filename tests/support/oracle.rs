@@ -272,8 +272,8 @@ impl Oracle {
             Reject::InsufficientFunds { account, asset, short_by, seq } => {
                 assert_eq!(*seq, self.seq, "{reject:?}");
                 let key = BalanceKey { account: *account, asset: *asset };
-                let less = debit(command, key).expect("who is short would have paid");
-                let missing = less.checked_sub(self.balance(*account, *asset));
+                let (out, into) = moved(command, key);
+                let missing = (out - into).checked_sub(self.balance(*account, *asset));
                 assert_eq!(missing, Some(short_by.get()), "{reject:?} of {command:?}");
                 assert!(*short_by > Amount::ZERO, "{reject:?}");
             }
@@ -311,16 +311,17 @@ pub fn moves(legs: &[Leg]) -> Result<Rows, &'static str> {
     if moves.values().all(|(out, into)| out == into) { Err("malformed") } else { Ok(moves) }
 }
 
-/// By how much a command would lower a balance; `None` if it would not.
-fn debit(command: &Command, key: BalanceKey) -> Option<u128> {
-    let (out, into) = match command {
-        Command::Swap(swap) => moves(swap.legs()).ok()?.remove(&key)?,
-        Command::Withdraw(from) if from.account == key.account && from.asset == key.asset => {
-            (from.amount.get(), 0)
+/// What a balance gives and gets by a command.
+pub fn moved(command: &Command, key: BalanceKey) -> (u128, u128) {
+    let is_key = |it: &Transfer| it.account == key.account && it.asset == key.asset;
+    match command {
+        Command::Swap(swap) => {
+            moves(swap.legs()).ok().and_then(|mut moves| moves.remove(&key)).unwrap_or_default()
         }
-        _ => return None,
-    };
-    out.checked_sub(into).filter(|less| *less > 0)
+        Command::Withdraw(from) if is_key(from) => (from.amount.get(), 0),
+        Command::Deposit(to) if is_key(to) => (0, to.amount.get()),
+        _ => (0, 0),
+    }
 }
 
 fn one_row(transfer: &Transfer, before: u128, after: u128) -> Rows {
