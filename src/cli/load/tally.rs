@@ -17,7 +17,7 @@ use crate::types::{AccountId, Amount, AssetId, CommitSeq};
 use super::workload::{ClientWorkload, PlannedSwap};
 
 /// Refusals that one generator thread keeps; of more, a random sample of so many.
-const REFUSALS_KEPT_MAX: usize = 400_000;
+const REFUSALS_KEPT_MAX: usize = 4_000_000;
 /// Latencies are exact to a microsecond, or to three digits; longer ones count as this long.
 const LATENCY_NANOS: (u64, u64) = (1_000, 3_600_000_000_000);
 
