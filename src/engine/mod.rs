@@ -249,8 +249,7 @@ impl Engine {
 
     /// Per asset, deposits − withdrawals against the sum of all balances, at one durable seq.
     ///
-    /// Every shard adds up all of its balances anew: about a millisecond per 100,000, in which
-    /// it settles nothing.
+    /// Every shard adds up all of its balances anew, and settles nothing meanwhile.
     ///
     /// # Errors
     /// [`Error::Overloaded`]; [`Error::Stopped`].

@@ -14,7 +14,7 @@
 //!   the order of the rows does not matter; only if the sums differ is the first offending seq
 //!   looked for.
 //!
-//! Memory: about 64 bytes a balance and 20 bytes a request.
+//! Memory grows with the number of balances and of request ids: each is held once.
 
 use std::fmt;
 
