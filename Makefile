@@ -12,8 +12,11 @@ CARGO := . "$(TARGET_DIR)/setup.env" && cargo
 # What `make load` asks for; any flag of `crosslatch load` goes.
 LOAD_ARGS ?= --swaps 3000000 --accounts 100000 --batch 4096 --verify
 
+# What `make modes` asks for in every mode, beside the mode and the skew.
+MODES_ARGS ?= --accounts 100000 --batch 4096
+
 .DEFAULT_GOAL := help
-.PHONY: run test check fix load bench peers setup help
+.PHONY: run test check fix load modes bench peers setup help
 
 run: ## Build, then start the server on an embedded store in ./data
 	@scripts/setup.sh
@@ -44,6 +47,11 @@ load: ## Load a fresh embedded engine, show it live, report; LOAD_ARGS="--swaps 
 	@data=$$(mktemp -d "$(TARGET_DIR)/load.XXXXXX") && trap 'rm -rf "$$data"' EXIT && \
 	trap 'exit 130' HUP INT TERM && \
 	$(CARGO) run --release --quiet -- load --data "$$data" $(LOAD_ARGS)
+
+modes: ## Settle the same swaps in three ways and compare; prints the table of the README
+	@scripts/setup.sh
+	$(CARGO) build --release
+	@scripts/modes.sh "$(TARGET_DIR)/release/crosslatch" $(MODES_ARGS)
 
 bench: ## Run the benches, room by room
 	@scripts/setup.sh

@@ -5,6 +5,11 @@
 //!
 //! * `shard/1`, `shard/2`: prepare and decide, on the only shard, or on one of two (which has half
 //!   of the operations and sees every batch);
+//! * `two_phase/1`, `two_phase/2`: the same swaps prepared, and then committed by their tokens: two
+//!   requests a swap, each prepared and decided;
+//! * `transaction/1`, `transaction/2`: swaps between accounts that no other of the batch has, as
+//!   transactions that also read both payers' balances;
+//! * `keys/1`, `keys/2`: transactions that read and write two keys of 1,000,000;
 //! * `machine/N`: sequence, take N shards' votes, decide; ids are version 7, a million a second;
 //! * `txn_new`: check, net and find the shards of a request, on its caller's thread.
 //!
@@ -12,24 +17,29 @@
 //! cargo bench --profile release --bench balances
 //! ```
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crosslatch::address::{Address, Link};
 use crosslatch::config::Limits;
-use crosslatch::coordinator::ids::{Ids, SeenBefore};
+use crosslatch::coordinator::ids::{Ids, Resolved, SeenBefore};
 use crosslatch::coordinator::txn::{Machine, Start};
 use crosslatch::directory::Directory;
 use crosslatch::message::{Applied, Batch, Decision, Submission, Txn, TxnRef, Votes};
-use crosslatch::request::{AssetSpec, Command, Request, Swap};
+use crosslatch::request::{
+    Action, AssetSpec, Command, Hold, Prepare, Purpose, Read, Request, Resolve, Swap, Transact,
+    Write,
+};
 use crosslatch::shard::balances::Balances;
 use crosslatch::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, ChainId, ChainKind, CommitSeq, Leg, RequestId,
-    Time,
+    AccountId, Amount, AssetId, Balance, BalanceKey, ChainId, ChainKind, CommitSeq, Key, Leg,
+    RequestId, Subject, Time, Token,
 };
 
 const ACCOUNTS: u64 = 100_000;
@@ -59,7 +69,7 @@ fn directory() -> Directory {
 }
 
 fn balances(shard: usize, shards: usize) -> Balances {
-    let mut balances = Balances::new(shard, shards, CommitSeq::new(1));
+    let mut balances = Balances::new(shard, shards, CommitSeq::new(1), 100);
     for account in (0..ACCOUNTS).map(AccountId::new).filter(|it| it.shard(shards) == shard) {
         for asset in [AssetId::new(0), AssetId::new(1)] {
             let balance = Balance { available: FUNDS, held: Amount::ZERO };
@@ -128,43 +138,154 @@ fn decision(number: u64) -> Decision {
         commits,
         refusals: Vec::new(),
         duplicates: Vec::new(),
+        repeats: Vec::new(),
+        deferred: Vec::new(),
         voted_nanos: 0,
         decided_nanos: 0,
     }
 }
 
-fn shard(c: &mut Criterion) {
+/// One batch, how it is decided, and room for the rows.
+type Round = (Arc<Batch>, Decision, Applied);
+
+fn round(number: u64, txns: Vec<Txn>) -> Round {
+    let batch = Batch { number, txns, slots: Vec::new(), sequenced_nanos: 0 };
+    let expected = BATCH as usize * 4;
+    let (rows, slots) = (Vec::with_capacity(expected), Vec::with_capacity(expected));
+    let applied = Applied { decision: number, shard: 0, rows, slots };
+    (Arc::new(batch), decision(number), applied)
+}
+
+/// Prepares and decides each batch.
+fn settle(balances: &mut Balances, directory: &Directory, rounds: &mut [Round]) {
+    for (batch, decision, applied) in rounds {
+        let mut votes = Votes::default();
+        balances.prepare(batch, directory, &mut votes);
+        balances.decide(decision, directory, applied, &mut votes);
+        assert!(votes.exceptions.is_empty() && votes.late.is_empty());
+    }
+}
+
+/// Measures shard 0 of 1 and of 2 at rounds that `make` prepares, given the first batch's number
+/// and how many shards there are: a swap, or what stands for it, `BATCH` times.
+fn measure(c: &mut Criterion, name: &str, mut make: impl FnMut(u64, usize) -> Vec<Round>) {
     let directory = directory();
-    let mut group = c.benchmark_group("shard");
+    let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(u64::from(BATCH)));
     for shards in [1, 2] {
-        let mut requests = Requests::new();
         let mut balances = balances(0, shards);
         let mut number = 0;
         let mut setup = || {
-            let txns = requests.txns(shards);
-            let batch = Batch { number, txns, slots: Vec::new(), sequenced_nanos: 0 };
-            number += 1;
-            let expected = BATCH as usize * 4;
-            let (rows, slots) = (Vec::with_capacity(expected), Vec::with_capacity(expected));
-            let applied = Applied { decision: batch.number, shard: 0, rows, slots };
-            (decision(batch.number), Arc::new(batch), applied)
+            let rounds = make(number, shards);
+            number += rounds.len() as u64;
+            rounds
         };
         group.bench_function(BenchmarkId::from_parameter(shards), |bencher| {
             bencher.iter_batched(
                 &mut setup,
-                |(decision, batch, mut applied)| {
-                    let mut votes = Votes::default();
-                    balances.prepare(&batch, &directory, &mut votes);
-                    balances.decide(&decision, &directory, &mut applied, &mut votes);
-                    assert!(votes.exceptions.is_empty() && votes.late.is_empty());
-                    (decision, batch, applied)
+                |mut rounds| {
+                    settle(&mut balances, &directory, &mut rounds);
+                    rounds
                 },
                 BatchSize::PerIteration,
             );
         });
     }
     group.finish();
+}
+
+fn shard(c: &mut Criterion) {
+    let mut requests = Requests::new();
+    measure(c, "shard", |number, shards| vec![round(number, requests.txns(shards))]);
+}
+
+fn two_phase(c: &mut Criterion) {
+    let mut requests = Requests::new();
+    measure(c, "two_phase", |number, shards| {
+        let ready = |request| Txn::new(request, 0, shards).expect("well-formed");
+        let (mut prepares, mut commits) = (Vec::new(), Vec::new());
+        for Request { id, command, .. } in requests.requests() {
+            let Command::Swap(swap) = command else { unreachable!("the pool is of swaps") };
+            let (token, action) = (Token::of(id), Action::Commit);
+            let (expires_at, since) = (Time::NEVER, CommitSeq::new(1));
+            let purpose = Purpose::Swap(swap.clone());
+            let hold = Hold { token, purpose, exclusive: false, expires_at, since };
+            let prepare = Prepare { swap, expires_in_ms: 60_000, exclusive: false };
+            prepares.push(ready(Request::new(id, Command::Prepare(Box::new(prepare)))));
+            let resolve = Command::Resolve(Resolve { token, action });
+            let mut commit = ready(Request::new(RequestId::new(!id.get()), resolve));
+            commit.attach(Box::new(hold), shards);
+            commits.push(commit);
+        }
+        vec![round(number, prepares), round(number + 1, commits)]
+    });
+}
+
+/// The seq that a transaction of an all-committed batch gets.
+fn seq_of(number: u64, index: usize) -> CommitSeq {
+    CommitSeq::new(2 + number * u64::from(BATCH) + index as u64)
+}
+
+fn transaction(c: &mut Criterion) {
+    let mut accounts: Vec<AccountId> = (0..ACCOUNTS).map(AccountId::new).collect();
+    accounts.shuffle(&mut SmallRng::seed_from_u64(1));
+    let mut versions = HashMap::new();
+    measure(c, "transaction", |number, shards| {
+        if number == 0 {
+            versions.clear();
+        }
+        accounts.rotate_left(BATCH as usize * 2);
+        let mut transact = |(index, pair): (usize, &[AccountId])| {
+            let leg = |from, to, asset| Leg {
+                from,
+                to,
+                asset: AssetId::new(asset),
+                amount: Amount::new(7),
+            };
+            let transfers = vec![leg(pair[0], pair[1], 0), leg(pair[1], pair[0], 1)];
+            // Both balances of both are changed at once, so an account has one version.
+            let mut read = |leg: &Leg| {
+                let subject = Subject::Balance(BalanceKey { account: leg.from, asset: leg.asset });
+                let version = versions.insert(leg.from, seq_of(number, index));
+                Read { subject, version: version.unwrap_or(CommitSeq::new(1)) }
+            };
+            let reads = transfers.iter().map(&mut read).collect();
+            let transact = Transact { reads, writes: Vec::new(), transfers };
+            let id = RequestId::new(u128::from(number) << 32 | index as u128);
+            let request = Request::new(id, Command::Transact(Box::new(transact)));
+            Txn::new(request, 0, shards).expect("well-formed")
+        };
+        let pairs = accounts.chunks(2).take(BATCH as usize).enumerate();
+        vec![round(number, pairs.map(&mut transact).collect())]
+    });
+}
+
+fn keys(c: &mut Criterion) {
+    const KEYS: u64 = 1_000_000;
+    let keys: Vec<Key> = (0..KEYS).map(|n| Key::new(format!("key-{n}").into_bytes())).collect();
+    let mut versions = vec![CommitSeq::default(); keys.len()];
+    measure(c, "keys", |number, shards| {
+        if number == 0 {
+            versions.fill(CommitSeq::default());
+        }
+        let mut transact = |index: usize| {
+            let (mut reads, mut writes) = (Vec::new(), Vec::new());
+            for n in 0..2 {
+                // A step that is prime to the number of keys meets them all in turn.
+                let place = (number * u64::from(BATCH) * 2 + index as u64 * 2 + n) * 7_919 % KEYS;
+                let key = &keys[place as usize];
+                let version =
+                    std::mem::replace(&mut versions[place as usize], seq_of(number, index));
+                reads.push(Read { subject: Subject::Key(key.clone()), version });
+                writes.push(Write { key: key.clone(), value: None });
+            }
+            let transact = Transact { reads, writes, transfers: Vec::new() };
+            let id = RequestId::new(u128::from(number) << 32 | index as u128);
+            let request = Request::new(id, Command::Transact(Box::new(transact)));
+            Txn::new(request, 0, shards).expect("well-formed")
+        };
+        vec![round(number, (0..BATCH as usize).map(&mut transact).collect())]
+    });
 }
 
 /// A store in which no id is, and everything is durable at once.
@@ -177,6 +298,18 @@ impl SeenBefore for Nothing {
 
     fn durable_decisions(&self) -> u64 {
         u64::MAX
+    }
+
+    fn resolution(&self, _: Token) -> Result<Option<Resolved>, String> {
+        Ok(None)
+    }
+
+    fn credited(&self, _: AssetId, _: u128) -> Result<Option<CommitSeq>, String> {
+        Ok(None)
+    }
+
+    fn applied_seq(&self) -> CommitSeq {
+        CommitSeq::default()
     }
 }
 
@@ -202,7 +335,7 @@ fn machine(c: &mut Criterion) {
                     let sequenced = machine.next_batch(now, 0).expect("a store").expect("a batch");
                     let batch = Some(sequenced.batch.number);
                     for shard in 0..shards {
-                        machine.on_votes(Votes { shard, batch, ..Votes::default() });
+                        machine.on_votes(Votes { shard, batch, ..Votes::default() }, now);
                     }
                     let decision = machine.take_decision(now, 0, 0).expect("all decided");
                     assert_eq!(decision.commits.len(), BATCH as usize);
@@ -234,5 +367,5 @@ fn txn_new(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, shard, machine, txn_new);
+criterion_group!(benches, shard, two_phase, transaction, keys, machine, txn_new);
 criterion_main!(benches);

@@ -5,8 +5,10 @@
 //! measured are those of the store. Every group is synced to the disk of the directory given.
 //!
 //! ```text
-//! cargo bench --bench commit_log -- [SWAPS=3000000] [ACCOUNTS=100000] [SHARDS=2] [DIRECTORY]
+//! cargo bench --bench commit_log -- [SWAPS=3000000] [ACCOUNTS=100000] [SHARDS=2] [DIRECTORY] [--two-phase]
 //! ```
+//!
+//! With `--two-phase` each decision's swaps are prepared, and committed by the decision after it.
 //!
 //! Reports swaps settled (answered) and drained (folded too) per second, CPU per swap by thread,
 //! and bytes per swap.
@@ -22,16 +24,18 @@ use crosslatch::clock::{Clock, SystemClock};
 use crosslatch::config::Limits;
 use crosslatch::directory::Directory;
 use crosslatch::message::{
-    AnswerSlot, Answered, Applied, Batch, Decision, NewSubmission, Row, Side, ToLog, Txn, TxnRef,
+    AnswerSlot, Answered, Applied, Batch, Decision, NewSubmission, Op, Row, ToLog, Txn, TxnRef,
 };
-use crosslatch::request::{Command, Request, Swap, Transfer};
+use crosslatch::request::{
+    Action, Command, Hold, Prepare, Purpose, Request, Resolve, Swap, Transfer,
+};
 use crosslatch::store::commit_log::{self, LogShared};
 use crosslatch::store::durable::{Durable, InFlight, Progress};
 use crosslatch::store::materializer::{self, MaterializerHandle, MaterializerShared};
 use crosslatch::store::unfolded::Unfolded;
 use crosslatch::store::{Durability, Journal, recovery, rocks};
 use crosslatch::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Leg, RequestId, Time,
+    AccountId, Amount, AssetId, Balance, BlockNumber, CommitSeq, Leg, RequestId, Time, Token,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -49,12 +53,14 @@ struct Generator {
     shards: usize,
     accounts: usize,
     /// By account and asset.
-    balances: Vec<u128>,
+    balances: Vec<Balance>,
     /// The owner's number of each, dense per shard.
     slots: Vec<u32>,
     seq: CommitSeq,
     number: u64,
     rng: SmallRng,
+    /// What the last decision prepared.
+    holds: Vec<Hold>,
 }
 
 /// The messages about one decision.
@@ -73,7 +79,8 @@ impl Generator {
         };
         let slots = (0..2 * accounts).map(slot).collect();
         let (seq, rng) = (CommitSeq::default(), SmallRng::seed_from_u64(SEED));
-        Self { shards, accounts, balances: vec![0; 2 * accounts], slots, seq, number: 0, rng }
+        let (balances, holds) = (vec![Balance::default(); 2 * accounts], Vec::new());
+        Self { shards, accounts, balances, slots, seq, number: 0, rng, holds }
     }
 
     fn deposits(&mut self, accounts: std::ops::Range<usize>) -> Told {
@@ -90,19 +97,32 @@ impl Generator {
     }
 
     fn swaps(&mut self) -> Told {
-        let swaps = (0..BATCH).map(|_| {
-            let from = self.rng.random_range(0..self.accounts);
-            let to = (from + self.rng.random_range(1..self.accounts)) % self.accounts;
-            let amounts = [0, 1].map(|_| self.rng.random_range(1..1_000_000));
-            let [from, to] = [from, to].map(|account| AccountId::new(account as u64));
-            let leg = |from, to, asset: u32| {
-                let amount = Amount::new(amounts[asset as usize]);
-                Leg { from, to, asset: AssetId::new(asset), amount }
-            };
-            Command::Swap(Swap::new([leg(from, to, 0), leg(to, from, 1)]).expect("well-formed"))
-        });
-        let swaps = swaps.collect();
+        let swaps = (0..BATCH).map(|_| Command::Swap(self.swap())).collect();
         self.decide(swaps)
+    }
+
+    /// As many swaps, in two decisions.
+    fn swaps_in_two_phases(&mut self) -> [Told; 2] {
+        let prepare = |swap| Prepare { swap, expires_in_ms: 60_000, exclusive: false };
+        let swaps = (0..BATCH).map(|_| Command::Prepare(Box::new(prepare(self.swap()))));
+        let swaps = swaps.collect();
+        let prepared = self.decide(swaps);
+        let action = Action::Commit;
+        let commits = self.holds.iter().map(|hold| Resolve { token: hold.token, action });
+        let commits = commits.map(Command::Resolve).collect();
+        [prepared, self.decide(commits)]
+    }
+
+    fn swap(&mut self) -> Swap {
+        let from = self.rng.random_range(0..self.accounts);
+        let to = (from + self.rng.random_range(1..self.accounts)) % self.accounts;
+        let amounts = [0, 1].map(|_| self.rng.random_range(1..1_000_000));
+        let [from, to] = [from, to].map(|account| AccountId::new(account as u64));
+        let leg = |from, to, asset: u32| {
+            let amount = Amount::new(amounts[asset as usize]);
+            Leg { from, to, asset: AssetId::new(asset), amount }
+        };
+        Swap::new([leg(from, to, 0), leg(to, from, 1)]).expect("well-formed")
     }
 
     fn decide(&mut self, commands: Vec<Command>) -> Told {
@@ -115,18 +135,20 @@ impl Generator {
             .map(|shard| Applied { decision: number, shard, rows: vec![], slots: vec![] })
             .collect();
         let mut txns = Vec::with_capacity(commands.len());
+        let mut ended = std::mem::take(&mut self.holds).into_iter();
         for (index, command) in commands.into_iter().enumerate() {
             let millis = time.millis() + index as u64 / 1_000;
             let id = RequestId::v7(millis, self.rng.random());
-            let txn = Txn::new(Request::new(id, command), 7, self.shards).expect("well-formed");
             self.seq = self.seq.next();
-            txn.ops().for_each(|op| self.apply(op.key, op.side, op.amount.get(), &mut applied));
+            let txn = self.sequence(Request::new(id, command), time, &mut ended);
+            txn.row_ops().for_each(|op| self.apply(op, &mut applied));
             txns.push(txn);
         }
         let (reply, answers) = oneshot::channel();
         let now = SystemClock.boot_nanos();
         let submission = NewSubmission { number, txns: len, reply, accepted_nanos: now };
-        let slots = (0..len).map(|position| AnswerSlot { submission: number, position }).collect();
+        let slot = |position| AnswerSlot { submission: number, position, again: false };
+        let slots = (0..len).map(slot).collect();
         let commits = (0..len).map(|index| TxnRef { batch: number, index }).collect();
         let batch = Batch { number, txns, slots, sequenced_nanos: now };
         let decision = Decision {
@@ -136,6 +158,8 @@ impl Generator {
             commits,
             refusals: vec![],
             duplicates: vec![],
+            repeats: vec![],
+            deferred: vec![],
             voted_nanos: now,
             decided_nanos: now,
         };
@@ -147,14 +171,41 @@ impl Generator {
         Told { messages, answers }
     }
 
-    fn apply(&mut self, key: BalanceKey, side: Side, amount: u128, applied: &mut [Applied]) {
-        let index = key.account.get() as usize * 2 + key.asset.get() as usize;
-        let total = &mut self.balances[index];
-        let balance = |total| Balance { available: Amount::new(total), held: Amount::ZERO };
-        let before = balance(*total);
-        *total = if side == Side::Debit { *total - amount } else { *total + amount };
-        let applied = &mut applied[key.account.shard(self.shards)];
-        applied.rows.push(Row { before, after: balance(*total) });
+    /// A request with what a coordinator adds; `ended`: the holds that are ended, in order.
+    fn sequence(
+        &mut self,
+        request: Request,
+        time: Time,
+        ended: &mut impl Iterator<Item = Hold>,
+    ) -> Txn {
+        let mut txn = Txn::new(request, 7, self.shards).expect("well-formed");
+        match &txn.command {
+            Command::Prepare(prepare) => {
+                txn.expires_at = Time::new(time.get() + prepare.expires_in_ms * 1_000);
+                self.holds.push(Hold {
+                    token: Token::of(txn.id),
+                    purpose: Purpose::Swap(prepare.swap.clone()),
+                    exclusive: false,
+                    expires_at: txn.expires_at,
+                    since: self.seq,
+                });
+            }
+            Command::Resolve(_) => {
+                let hold = ended.next().expect("as many as were prepared");
+                txn.attach(Box::new(hold), self.shards);
+            }
+            _ => {}
+        }
+        txn
+    }
+
+    fn apply(&mut self, op: Op, applied: &mut [Applied]) {
+        let index = op.key.account.get() as usize * 2 + op.key.asset.get() as usize;
+        let before = self.balances[index];
+        let after = op.apply(before).expect("well funded");
+        self.balances[index] = after;
+        let applied = &mut applied[op.key.account.shard(self.shards)];
+        applied.rows.push(Row { before, after });
         applied.slots.push(self.slots[index]);
     }
 }
@@ -187,6 +238,7 @@ struct Sizes {
     accounts: usize,
     shards: usize,
     directory: PathBuf,
+    two_phase: bool,
 }
 
 fn sizes() -> Sizes {
@@ -196,7 +248,8 @@ fn sizes() -> Sizes {
     };
     let (swaps, accounts, shards) = (number(3_000_000), number(100_000), number(2));
     let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
-    Sizes { swaps, accounts, shards, directory }
+    let two_phase = std::env::args().any(|argument| argument == "--two-phase");
+    Sizes { swaps, accounts, shards, directory, two_phase }
 }
 
 /// Everything that runs.
@@ -263,17 +316,22 @@ impl Running {
 }
 
 fn main() {
-    let Sizes { swaps, accounts, shards, directory } = sizes();
+    let Sizes { swaps, accounts, shards, directory, two_phase } = sizes();
     println!(
-        "{swaps} swaps, {accounts} accounts, {shards} shards, decisions of {BATCH}, seed {SEED}"
+        "{swaps} swaps{}, {accounts} accounts, {shards} shards, decisions of {BATCH}, seed {SEED}",
+        if two_phase { " in two phases" } else { "" }
     );
     let running = Running::start(directory, &Limits { shards, ..Limits::default() });
     let mut generator = Generator::new(shards, accounts);
     let ranges = (0..accounts).step_by(BATCH / 2).map(|at| at..accounts.min(at + BATCH / 2));
     running.send(ranges.map(|range| generator.deposits(range)).collect());
     running.drain();
-    let told: Vec<Told> = (0..swaps.div_ceil(BATCH)).map(|_| generator.swaps()).collect();
-    let swaps = told.len() * BATCH;
+    let batches = swaps.div_ceil(BATCH);
+    let told: Vec<Told> = match two_phase {
+        true => (0..batches).flat_map(|_| generator.swaps_in_two_phases()).collect(),
+        false => (0..batches).map(|_| generator.swaps()).collect(),
+    };
+    let swaps = batches * BATCH;
     let first = running.durable.progress.block();
 
     let (began, cpu_before) = (SystemClock.boot_nanos(), cpu_by_thread());
@@ -304,8 +362,8 @@ fn report_sizes(running: &Running, first: BlockNumber, swaps: usize) {
     let journal = running.store.read_from(first.next());
     let journal = journal.map(|block| block.expect("intact").bytes().len() as u64).sum();
     println!("journal  {:>12.1} bytes/swap", per_swap(journal));
-    for family in ["versions", "outcomes"] {
-        println!("{family} {:>12.1} bytes/swap", per_swap(running.store.family_bytes(family)));
+    for family in ["versions", "outcomes", "records", "blocks"] {
+        println!("{family:<8} {:>12.1} bytes/swap", per_swap(running.store.family_bytes(family)));
     }
     let db = running.data.path().join("db");
     let total = bytes_of(&db, "sst") + bytes_of(&db, "log");

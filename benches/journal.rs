@@ -1,19 +1,22 @@
 //! What the store's encodings cost, per swap: journal blocks, folds, checks.
 //!
 //! Workload: 1,000,000 two-leg swaps (seed 1) between uniformly drawn pairs of 100,000 accounts in
-//! two assets, so 200,000 balances; blocks of 8,192; amounts below 1,000,000. One thread.
+//! two assets, so 200,000 balances; blocks of 8,192; amounts below 1,000,000. One thread. The group
+//! `holds` has the first 4,096 of them prepared and committed.
 //! Run: `cargo bench --bench journal`. Times are per element, and one element is one swap.
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use crosslatch::message::{Row, Side, Txn};
-use crosslatch::request::{Command, Request, Swap};
+use crosslatch::message::{Row, Txn};
+use crosslatch::request::{Action, Command, Hold, Prepare, Purpose, Request, Resolve, Swap};
 use crosslatch::store::journal::{Block, BlockBuilder, BlockHash, check_conservation, digest};
-use crosslatch::store::outcomes::OutcomeFold;
+use crosslatch::store::keys::IdIndex;
+use crosslatch::store::outcomes::IdFold;
 use crosslatch::store::versions::Fold;
 use crosslatch::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Leg, RequestId, Time,
+    Token,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -46,7 +49,8 @@ fn swap(random: &mut SmallRng) -> Swap {
 
 fn work(swaps: usize) -> Work {
     let mut random = SmallRng::seed_from_u64(1);
-    let mut balances = vec![FUNDS; ACCOUNTS as usize * 2];
+    let funds = Balance { available: Amount::new(FUNDS), held: Amount::ZERO };
+    let mut balances = vec![funds; ACCOUNTS as usize * 2];
     let mut work = Work { txns: Vec::new(), rows: Vec::new(), slots: Vec::new() };
     let mut scratch = Vec::new();
     for number in 0..swaps {
@@ -54,21 +58,15 @@ fn work(swaps: usize) -> Work {
         let command = Command::Swap(swap(&mut random));
         let digest = digest(&command, Time::NEVER, &mut scratch);
         let txn = Txn::new(Request::new(id, command), digest, 2).expect("well-formed");
-        let mut rows = [(0, 0); 4];
+        let mut rows = [Row { before: funds, after: funds }; 4];
         let mut slots = [0; 4];
-        for (place, op) in txn.ops().enumerate() {
+        for (place, op) in txn.row_ops().enumerate() {
             slots[place] = slot(op.key);
             let balance = &mut balances[slots[place] as usize];
             let before = *balance;
-            match op.side {
-                Side::Debit => *balance -= op.amount.get(),
-                Side::Credit => *balance += op.amount.get(),
-            }
-            rows[place] = (before, *balance);
+            *balance = op.apply(before).expect("ample funds");
+            rows[place] = Row { before, after: *balance };
         }
-        let balance = |units| Balance { available: Amount::new(units), held: Amount::ZERO };
-        let rows =
-            rows.map(|(before, after)| Row { before: balance(before), after: balance(after) });
         work.txns.push(txn);
         work.rows.push(rows);
         work.slots.push(slots);
@@ -123,6 +121,9 @@ fn journal(c: &mut Criterion) {
             sum
         });
     });
+    group.bench_function("visit_events", |b| {
+        b.iter(|| block.visit_events(|_, event| unreachable!("a swap has no {event:?}")));
+    });
     group.bench_function("visit_ids", |b| {
         b.iter(|| {
             let mut sum = 0;
@@ -153,6 +154,75 @@ fn journal(c: &mut Criterion) {
     group.finish();
 }
 
+/// The same swaps in two phases: prepared, then committed, with the balances after each.
+fn two_phase(work: &Work, swaps: usize) -> Vec<(Txn, Vec<Balance>)> {
+    let funds = Balance { available: Amount::new(FUNDS), held: Amount::ZERO };
+    let mut balances = vec![funds; ACCOUNTS as usize * 2];
+    let mut change = |txn: &Txn| {
+        let rows = txn.row_ops().map(|op| {
+            let balance = &mut balances[slot(op.key) as usize];
+            *balance = op.apply(*balance).expect("ample funds");
+            *balance
+        });
+        rows.collect()
+    };
+    let mut done = Vec::new();
+    for (place, txn) in work.txns[..swaps].iter().enumerate() {
+        let swap = Swap::new(txn.legs().iter().copied()).expect("two legs");
+        let prepare = Prepare { swap: swap.clone(), expires_in_ms: 60_000, exclusive: false };
+        let command = Command::Prepare(Box::new(prepare));
+        let mut prepare = Txn::new(Request::new(txn.id, command), 1, 2).expect("well-formed");
+        prepare.expires_at = Time::new(1_700_000_060_000_000);
+        let token = Token::of(txn.id);
+        let command = Command::Resolve(Resolve { token, action: Action::Commit });
+        let id = RequestId::new(txn.id.get() ^ 1);
+        let mut commit = Txn::new(Request::new(id, command), 2, 2).expect("well-formed");
+        let (purpose, expires_at) = (Purpose::Swap(swap), prepare.expires_at);
+        let since = CommitSeq::new(2 * place as u64 + 1);
+        commit.attach(Box::new(Hold { token, purpose, exclusive: false, expires_at, since }), 2);
+        for txn in [prepare, commit] {
+            let after = change(&txn);
+            done.push((txn, after));
+        }
+    }
+    done
+}
+
+fn holds(c: &mut Criterion) {
+    let swaps = BLOCK_SWAPS / 2;
+    let commits = two_phase(&work(swaps), swaps);
+    let mut builder = BlockBuilder::new();
+    let mut encode = || {
+        builder.begin(BlockNumber::new(1), CommitSeq::new(1), BlockHash::GENESIS);
+        commits.iter().for_each(|(txn, after)| builder.commit(txn, after.iter().copied()));
+        builder.finish(Time::new(1), Vec::new())
+    };
+    let block = encode();
+    println!("holds: {} bytes a swap", block.bytes().len() / swaps);
+    let mut group = c.benchmark_group("holds");
+    group.throughput(Throughput::Elements(swaps as u64));
+    group.bench_function("encode_finish", |b| b.iter(&mut encode));
+    group.bench_function("decode", |b| {
+        let bytes = || block.bytes().to_vec();
+        b.iter_batched(bytes, |bytes| Block::decode(bytes).expect("intact"), BatchSize::LargeInput);
+    });
+    group.bench_function("visit_rows", |b| {
+        b.iter(|| {
+            let mut sum = 0_u128;
+            block.visit_rows(|_, _, after| sum = sum.wrapping_add(after.available.get()));
+            sum
+        });
+    });
+    group.bench_function("visit_events", |b| {
+        b.iter(|| {
+            let mut events = 0;
+            block.visit_events(|_, _| events += 1);
+            events
+        });
+    });
+    group.finish();
+}
+
 fn folds(c: &mut Criterion) {
     let blocks = blocks(&work(SWAPS));
     let stored: Vec<Block> =
@@ -176,11 +246,11 @@ fn folds(c: &mut Criterion) {
         println!("{name}: {rows} rows, {} bytes a swap", bytes / SWAPS);
         group.bench_function(name, |b| b.iter(&mut run));
     }
-    let mut fold = OutcomeFold::new();
+    let mut fold = IdFold::new(IdIndex::Outcomes);
     group.bench_function("outcomes", |b| {
         b.iter(|| {
             let mut bytes = 0;
-            blocks.iter().for_each(|block| fold.add(block));
+            blocks.iter().for_each(|block| fold.add_outcomes(block));
             let count = |key: &[u8], value: &[u8]| {
                 bytes += key.len() + value.len();
                 Ok::<(), ()>(())
@@ -192,5 +262,5 @@ fn folds(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, journal, folds);
+criterion_group!(benches, journal, holds, folds);
 criterion_main!(benches);

@@ -27,6 +27,14 @@ pub const ADDRESS_BYTES_MAX: usize = 64;
 pub const REFERENCE_BYTES_MAX: usize = 128;
 /// Most links that one request may add.
 pub const LINKS_PER_REQUEST_MAX: usize = 64;
+/// Longest key that a caller names.
+pub const KEY_BYTES_MAX: usize = 1_024;
+/// Longest value under such a key.
+pub const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Most keys and balances that one transaction reads, and most keys that it writes.
+pub const TRANSACTION_KEYS_MAX: usize = 256;
+/// Most transfers of one transaction.
+pub const TRANSFERS_MAX: usize = SWAP_LEGS_MAX;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -56,6 +64,24 @@ pub struct Limits {
     pub recent_ids_window_ms: u64,
     /// Request ids remembered for that, at most (about 28 bytes each).
     pub recent_ids_max: usize,
+    /// How long a prepared swap stands if its caller does not say.
+    pub hold_expiry_ms: u64,
+    /// How long a prepared swap may stand at most.
+    pub hold_expiry_max_ms: u64,
+    /// Holds that are open at once, at most, of all accounts together (about 300 bytes each).
+    pub holds_max: usize,
+    /// Holds that are open at once, at most, in which one account has set something aside.
+    pub holds_per_account_max: usize,
+    /// How much of one balance may be set aside at most, in percent of available and held together.
+    pub held_share_max_percent: u8,
+    /// How long a request waits, at most, for the exclusive hold of another before it is refused.
+    pub lock_wait_ms: u64,
+    /// Requests that wait for exclusive holds at once, at most; beyond that, refused without a wait.
+    pub parked_requests_max: usize,
+    /// How often a transaction that met something undecided is sequenced before it is refused.
+    pub transaction_attempts_max: u32,
+    /// How far back the version store remembers, in hours; 0 for ever.
+    pub history_retention_hours: u64,
 }
 
 impl Default for Limits {
@@ -72,6 +98,15 @@ impl Default for Limits {
             unfolded_requests_max: 3_000_000,
             recent_ids_window_ms: 10_000,
             recent_ids_max: 20_000_000,
+            hold_expiry_ms: 60_000,
+            hold_expiry_max_ms: 24 * 3_600_000,
+            holds_max: 1_000_000,
+            holds_per_account_max: 10_000,
+            held_share_max_percent: 100,
+            lock_wait_ms: 5_000,
+            parked_requests_max: 16_384,
+            transaction_attempts_max: 4,
+            history_retention_hours: 7 * 24,
         }
     }
 }
@@ -105,7 +140,28 @@ impl Limits {
         // Of a longer window, ids could be forgotten before they are durable (`coordinator::ids`).
         let window = usize::try_from(self.recent_ids_window_ms).unwrap_or(usize::MAX);
         between("recent_ids_window_ms", window, 1_000, 3_600_000)?;
-        between("recent_ids_max", self.recent_ids_max, 1_024, 1 << 32)
+        between("recent_ids_max", self.recent_ids_max, 1_024, 1 << 32)?;
+        self.validate_modes()
+    }
+
+    /// Holds, locks, transactions, history.
+    fn validate_modes(&self) -> Result<(), Malformed> {
+        let between = |field: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Malformed::new(field, format!("is {value}; give {low} to {high}")))
+        };
+        let year_ms = 366 * 24 * 3_600_000;
+        between("hold_expiry_max_ms", self.hold_expiry_max_ms, 1, year_ms)?;
+        between("hold_expiry_ms", self.hold_expiry_ms, 1, self.hold_expiry_max_ms)?;
+        between("holds_max", self.holds_max as u64, 1, 1 << 28)?;
+        between("holds_per_account_max", self.holds_per_account_max as u64, 1, 1 << 28)?;
+        between("held_share_max_percent", self.held_share_max_percent.into(), 1, 100)?;
+        between("lock_wait_ms", self.lock_wait_ms, 1, 3_600_000)?;
+        between("parked_requests_max", self.parked_requests_max as u64, 1, 1 << 24)?;
+        between("transaction_attempts_max", self.transaction_attempts_max.into(), 1, 64)?;
+        between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)
     }
 }
 

@@ -131,7 +131,12 @@ impl Directory {
             Command::PutAsset(spec) => self.check_asset(spec),
             Command::PutAccount { account, links } => self.check_account(*account, links),
             Command::RemoveLink { account, chain } => self.check_removal(*account, *chain),
-            Command::Swap(_) | Command::Deposit(_) | Command::Withdraw(_) => {
+            Command::Swap(_)
+            | Command::Deposit(_)
+            | Command::Withdraw(_)
+            | Command::Prepare(_)
+            | Command::Resolve(_)
+            | Command::Transact(_) => {
                 unreachable!("not a directory command")
             }
         }
@@ -203,7 +208,12 @@ impl Directory {
             Command::PutAsset(spec) => self.insert_asset(spec.clone()),
             Command::PutAccount { account, links } => self.insert_account(*account, links),
             Command::RemoveLink { account, chain } => self.remove_link(*account, *chain),
-            Command::Swap(_) | Command::Deposit(_) | Command::Withdraw(_) => {
+            Command::Swap(_)
+            | Command::Deposit(_)
+            | Command::Withdraw(_)
+            | Command::Prepare(_)
+            | Command::Resolve(_)
+            | Command::Transact(_) => {
                 unreachable!("not a directory command")
             }
         }

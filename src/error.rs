@@ -8,7 +8,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::types::{AccountId, Amount, AssetId, ChainId, CommitSeq};
+use crate::types::{AccountId, Amount, AssetId, ChainId, CommitSeq, Resolution, Subject, Token};
 
 /// A request that breaks a rule of form: which field, and which rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,19 @@ pub enum Reject {
     /// The request's own deadline had passed when its turn came.
     #[error("the deadline had passed when the request's turn came")]
     Expired,
+    /// No hold was ever made under that token.
+    #[error("there is no hold {0}")]
+    UnknownToken(Token),
+    /// The hold is resolved already, in another way than was asked for.
+    #[error("hold {token} was {how} already, at seq {seq}")]
+    AlreadyResolved {
+        /// Which hold.
+        token: Token,
+        /// What became of it.
+        how: Resolution,
+        /// The commit_seq of that.
+        seq: CommitSeq,
+    },
     /// No such asset.
     #[error("asset {0} does not exist")]
     UnknownAsset(AssetId),
@@ -61,6 +74,14 @@ pub enum Reject {
     /// The address is linked to another account, or the account has another address on the chain.
     #[error("{0}")]
     AlreadyLinked(String),
+    /// The external reference was credited already, by another request.
+    #[error("the reference was credited already for asset {asset}, at seq {seq}")]
+    AlreadyCredited {
+        /// Of which asset.
+        asset: AssetId,
+        /// The commit_seq of the deposit that has it.
+        seq: CommitSeq,
+    },
     /// A party has no address on the asset's chain: a real transfer would have nowhere to go.
     #[error("account {account} has no linked address on chain {chain}")]
     NotLinked {
@@ -69,9 +90,25 @@ pub enum Reject {
         /// Where it would need one.
         chain: ChainId,
     },
+    /// Something that the transaction read has changed since, or stayed undecided too long.
+    #[error("{subject} has changed since it was read, or is about to; read again and try again")]
+    Conflict {
+        /// What it was.
+        subject: Subject,
+    },
     /// The deposit would lift the asset's supply above the cap.
     #[error("the supply of asset {0} would exceed the cap of 2^127 - 1")]
     SupplyExceeded(AssetId),
+    /// More of the balance would be set aside than may be.
+    #[error("more than {max_percent}% of asset {asset} of account {account} would be set aside")]
+    HeldShareExceeded {
+        /// Whose balance.
+        account: AccountId,
+        /// Of what.
+        asset: AssetId,
+        /// The limit, in percent of available and held together.
+        max_percent: u8,
+    },
     /// A party has less than it would pay. At `seq` the balance was indeed short by `short_by`.
     #[error("account {account} is short of asset {asset} by {short_by} at seq {seq}")]
     InsufficientFunds {
@@ -84,24 +121,38 @@ pub enum Reject {
         /// The state that was seen.
         seq: CommitSeq,
     },
+    /// There are as many open holds as may be.
+    #[error("{} open holds are at their limit of {max}", Owner(*.account))]
+    TooManyHolds {
+        /// Whose; `None` where all accounts together have too many.
+        account: Option<AccountId>,
+        /// The limit.
+        max: u64,
+    },
+    /// An exclusive hold kept the balance locked for longer than a request waits.
+    #[error("hold {token} kept a balance locked for longer than a request waits; try again")]
+    LockTimeout {
+        /// The hold that it waited for.
+        token: Token,
+    },
+}
+
+/// Whose holds: in words.
+struct Owner(Option<AccountId>);
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(account) => write!(f, "account {account}'s"),
+            None => f.write_str("all accounts'"),
+        }
+    }
 }
 
 impl Reject {
     /// The stable code: part of the public interface, a metric label, never renamed.
     pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "malformed",
-            Self::RequestIdReused => "request_id_reused",
-            Self::Expired => "expired",
-            Self::UnknownAsset(_) => "unknown_asset",
-            Self::UnknownChain(_) => "unknown_chain",
-            Self::UnknownAccount(_) => "unknown_account",
-            Self::AlreadyExists(_) => "already_exists",
-            Self::AlreadyLinked(_) => "already_linked",
-            Self::NotLinked { .. } => "not_linked",
-            Self::SupplyExceeded(_) => "supply_exceeded",
-            Self::InsufficientFunds { .. } => "insufficient_funds",
-        }
+        Self::CODES[self.precedence() as usize]
     }
 
     /// The place in the order of precedence: the lowest that applies is reported.
@@ -110,30 +161,44 @@ impl Reject {
             Self::Malformed(_) => 0,
             Self::RequestIdReused => 1,
             Self::Expired => 2,
-            Self::UnknownAsset(_) => 3,
-            Self::UnknownChain(_) => 4,
-            Self::UnknownAccount(_) => 5,
-            Self::AlreadyExists(_) => 6,
-            Self::AlreadyLinked(_) => 7,
-            Self::NotLinked { .. } => 8,
-            Self::SupplyExceeded(_) => 9,
-            Self::InsufficientFunds { .. } => 10,
+            Self::UnknownToken(_) => 3,
+            Self::AlreadyResolved { .. } => 4,
+            Self::UnknownAsset(_) => 5,
+            Self::UnknownChain(_) => 6,
+            Self::UnknownAccount(_) => 7,
+            Self::AlreadyExists(_) => 8,
+            Self::AlreadyLinked(_) => 9,
+            Self::AlreadyCredited { .. } => 10,
+            Self::NotLinked { .. } => 11,
+            Self::Conflict { .. } => 12,
+            Self::SupplyExceeded(_) => 13,
+            Self::HeldShareExceeded { .. } => 14,
+            Self::InsufficientFunds { .. } => 15,
+            Self::TooManyHolds { .. } => 16,
+            Self::LockTimeout { .. } => 17,
         }
     }
 
     /// Every code, in order of precedence.
-    pub const CODES: [&'static str; 11] = [
+    pub const CODES: [&'static str; 18] = [
         "malformed",
         "request_id_reused",
         "expired",
+        "unknown_token",
+        "already_resolved",
         "unknown_asset",
         "unknown_chain",
         "unknown_account",
         "already_exists",
         "already_linked",
+        "already_credited",
         "not_linked",
+        "conflict",
         "supply_exceeded",
+        "held_share_exceeded",
         "insufficient_funds",
+        "too_many_holds",
+        "lock_timeout",
     ];
 }
 
@@ -163,35 +228,65 @@ pub enum Error {
     /// A read asks for something that cannot be: an unknown account, a seq in the future.
     #[error("{0}")]
     Read(Reject),
+    /// A read asks for something older than what is kept (`history_expired`).
+    #[error("the history before seq {oldest} has expired; ask for seq {oldest} or a later one")]
+    HistoryExpired {
+        /// The oldest seq as of which everything can be read.
+        oldest: CommitSeq,
+    },
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::BalanceKey;
 
     #[test]
     fn codes_stand_in_order_of_precedence() {
+        let token = Token::default();
+        let (account, asset) = (AccountId::new(1), AssetId::new(1));
+        let seq = CommitSeq::new(1);
         let samples = [
             Reject::Malformed(Malformed::new("a", "b")),
             Reject::RequestIdReused,
             Reject::Expired,
-            Reject::UnknownAsset(AssetId::new(1)),
+            Reject::UnknownToken(token),
+            Reject::AlreadyResolved { token, how: Resolution::Expired, seq },
+            Reject::UnknownAsset(asset),
             Reject::UnknownChain(ChainId::new(1)),
-            Reject::UnknownAccount(AccountId::new(1)),
+            Reject::UnknownAccount(account),
             Reject::AlreadyExists(String::new()),
             Reject::AlreadyLinked(String::new()),
-            Reject::NotLinked { account: AccountId::new(1), chain: ChainId::new(1) },
-            Reject::SupplyExceeded(AssetId::new(1)),
-            Reject::InsufficientFunds {
-                account: AccountId::new(1),
-                asset: AssetId::new(1),
-                short_by: Amount::new(1),
-                seq: CommitSeq::new(1),
-            },
+            Reject::AlreadyCredited { asset, seq },
+            Reject::NotLinked { account, chain: ChainId::new(1) },
+            Reject::Conflict { subject: Subject::Balance(BalanceKey { account, asset }) },
+            Reject::SupplyExceeded(asset),
+            Reject::HeldShareExceeded { account, asset, max_percent: 50 },
+            Reject::InsufficientFunds { account, asset, short_by: Amount::new(1), seq },
+            Reject::TooManyHolds { account: Some(account), max: 1 },
+            Reject::LockTimeout { token },
         ];
-        for (place, (reject, code)) in samples.iter().zip(Reject::CODES).enumerate() {
-            assert_eq!(reject.code(), code);
-            assert_eq!(usize::from(reject.precedence()), place);
-        }
+        let codes = [
+            "malformed",
+            "request_id_reused",
+            "expired",
+            "unknown_token",
+            "already_resolved",
+            "unknown_asset",
+            "unknown_chain",
+            "unknown_account",
+            "already_exists",
+            "already_linked",
+            "already_credited",
+            "not_linked",
+            "conflict",
+            "supply_exceeded",
+            "held_share_exceeded",
+            "insufficient_funds",
+            "too_many_holds",
+            "lock_timeout",
+        ];
+        assert_eq!(samples.each_ref().map(Reject::code), codes);
+        assert_eq!(samples.map(|reject| reject.precedence()), std::array::from_fn(|n| n as u8));
     }
 }

@@ -9,20 +9,28 @@
 //!
 //! ```text
 //! alice pays bob 80 ETH, bob pays alice 5 SOL
-//! deposit alice 10 ETH
-//! withdraw alice 10 ETH
+//! pay alice 80 ETH                   a swap of which only this is shard 0's
+//! deposit alice 10 ETH               `... reference tx1`, if it has one
+//! withdraw alice 10 ETH              set aside until the withdrawal is confirmed or cancelled
+//! prepare alice pays bob 80 ETH, bob pays alice 5 SOL
+//! prepare exclusively ...
+//! transact reads k at 0, reads alice ETH at 10, writes k, deletes j, alice pays bob 5 ETH
 //! link alice addr on 2
 //! unlink alice on 2
 //! asset NEW on 4
 //! ```
+//!
+//! Keys whose names begin with `far` are shard 1's, all others shard 0's.
 
 use std::path::Path;
 
 use crate::address::{Address, Link};
 use crate::directory::Directory;
 use crate::error::Reject;
-use crate::request::{AssetSpec, Command, Swap, Transfer};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind};
+use crate::request::{AssetSpec, Command, Prepare, Read, Swap, Transact, Transfer, Write};
+use crate::types::{
+    AccountId, Amount, AssetId, BalanceKey, ChainId, ChainKind, CommitSeq, Key, Leg, Subject,
+};
 
 /// Something that scripts command.
 pub(crate) trait Script {
@@ -159,18 +167,57 @@ fn chain(text: &str) -> u64 {
     text.parse().expect("a chain")
 }
 
+/// The key of that name.
+pub(crate) fn key(name: &str) -> Key {
+    let shard = usize::from(name.starts_with("far"));
+    let mut spellings = (0..).map(|n| Key::new(format!("{name}#{n}").into_bytes()));
+    spellings.find(|key| key.shard(2) == shard).expect("every other one")
+}
+
+/// Something with a version, by its name.
+pub(crate) fn subject_name(of: &Subject) -> String {
+    match of {
+        Subject::Key(key) => {
+            let spelling = String::from_utf8_lossy(key.bytes()).into_owned();
+            spelling.split('#').next().unwrap_or_default().into()
+        }
+        Subject::Balance(key) => balance_name(*key),
+    }
+}
+
+/// A balance, as in `alice ETH`.
+pub(crate) fn balance_name(of: BalanceKey) -> String {
+    format!("{} {}", name(of.account), ASSETS[of.asset.get() as usize].0)
+}
+
+/// How long a prepared swap stands.
+const HOLD_MS: u64 = 60_000;
+
 /// What a request asks for.
 pub(crate) fn request(text: &str) -> Command {
     let words: Vec<&str> = text.split_whitespace().collect();
-    let transfer = |whose: &str, units: &str, of: &str| Transfer {
+    let transfer = |whose: &str, units: &str, of: &str, reference: &str| Transfer {
         account: account(whose),
         asset: asset(of),
         amount: amount(units),
-        reference: "".into(),
+        reference: reference.into(),
     };
     match words[..] {
-        ["deposit", whose, units, of] => Command::Deposit(transfer(whose, units, of)),
-        ["withdraw", whose, units, of] => Command::Withdraw(transfer(whose, units, of)),
+        ["deposit", whose, units, of] => Command::Deposit(transfer(whose, units, of, "")),
+        ["deposit", whose, units, of, "reference", name] => {
+            Command::Deposit(transfer(whose, units, of, name))
+        }
+        ["withdraw", whose, units, of] => Command::Withdraw(transfer(whose, units, of, "")),
+        ["pay", whose, units, of] => {
+            Command::Swap(swap(&format!("{whose} pays zoe {units} {of}, zoe pays yuri 1 {of}")))
+        }
+        ["prepare", "exclusively", ..] => {
+            prepare(text.trim_start_matches("prepare exclusively "), true)
+        }
+        ["prepare", ..] => prepare(text.trim_start_matches("prepare "), false),
+        ["transact", ..] => {
+            Command::Transact(Box::new(transact(text.trim_start_matches("transact "))))
+        }
         ["link", whose, address, "on", on] => {
             Command::PutAccount { account: account(whose), links: vec![link(chain(on), address)] }
         }
@@ -178,17 +225,52 @@ pub(crate) fn request(text: &str) -> Command {
             Command::RemoveLink { account: account(whose), chain: ChainId::new(chain(on)) }
         }
         ["asset", of, "on", on] => Command::PutAsset(asset_spec(of, chain(on))),
-        _ => Command::Swap(Swap::new(text.split(", ").map(leg)).expect("a well-formed swap")),
+        _ => Command::Swap(swap(text)),
     }
 }
 
-fn leg(text: &str) -> crate::types::Leg {
+fn prepare(legs: &str, exclusive: bool) -> Command {
+    let prepare = Prepare { swap: swap(legs), expires_in_ms: HOLD_MS, exclusive };
+    Command::Prepare(Box::new(prepare))
+}
+
+fn swap(legs: &str) -> Swap {
+    Swap::new(legs.split(", ").map(leg)).expect("a well-formed swap")
+}
+
+fn transact(text: &str) -> Transact {
+    let mut transact = Transact::default();
+    for part in text.split(", ") {
+        let words: Vec<&str> = part.split_whitespace().collect();
+        let version = |text: &str| CommitSeq::new(text.parse().expect("a version"));
+        match words[..] {
+            ["reads", name, "at", seq] => {
+                let (subject, version) = (Subject::Key(key(name)), version(seq));
+                transact.reads.push(Read { subject, version });
+            }
+            ["reads", whose, of, "at", seq] => {
+                let balance = BalanceKey { account: account(whose), asset: asset(of) };
+                let (subject, version) = (Subject::Balance(balance), version(seq));
+                transact.reads.push(Read { subject, version });
+            }
+            ["writes", name] => {
+                let value = Some((*b"a value").into());
+                transact.writes.push(Write { key: key(name), value });
+            }
+            ["deletes", name] => transact.writes.push(Write { key: key(name), value: None }),
+            _ => transact.transfers.push(leg(part)),
+        }
+    }
+    transact
+}
+
+fn leg(text: &str) -> Leg {
     let words: Vec<&str> = text.split_whitespace().collect();
     let [from, "pays", to, units, of] = words[..] else {
         panic!("not a request: {text}");
     };
     let (from, to) = (account(from), account(to));
-    crate::types::Leg { from, to, asset: asset(of), amount: amount(units) }
+    Leg { from, to, asset: asset(of), amount: amount(units) }
 }
 
 /// A refusal in the script's names.
@@ -207,6 +289,15 @@ pub(crate) fn reason(reject: &Reject) -> String {
         }
         Reject::SupplyExceeded(asset) => {
             format!("above the cap of {}", ASSETS[asset.get() as usize].0)
+        }
+        Reject::Conflict { subject } => format!("{} has changed", subject_name(subject)),
+        Reject::HeldShareExceeded { account, asset, max_percent } => {
+            let balance = balance_name(BalanceKey { account: *account, asset: *asset });
+            format!("more than {max_percent}% of {balance} would be held")
+        }
+        Reject::AlreadyCredited { asset, seq } => {
+            let (asset, _) = ASSETS[asset.get() as usize];
+            format!("credited already for {asset} at seq {seq}")
         }
         Reject::AlreadyLinked(_) => "already linked".into(),
         Reject::AlreadyExists(_) => "already exists".into(),

@@ -13,6 +13,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -240,6 +241,137 @@ impl FromStr for RequestId {
 impl Serialize for RequestId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Names a hold: the id of the request that made it. An id, not a secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Token(RequestId);
+
+impl Token {
+    /// The hold that the request of that id made.
+    pub const fn of(request: RequestId) -> Self {
+        Self(request)
+    }
+
+    /// The request that made the hold.
+    pub const fn request(self) -> RequestId {
+        self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Token {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+/// What became of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resolution {
+    /// Its amounts moved.
+    Committed,
+    /// Its amounts went back, because somebody said so.
+    RolledBack,
+    /// Its amounts went back, because nobody said anything in time.
+    Expired,
+}
+
+impl Resolution {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Committed, Self::RolledBack, Self::Expired];
+
+    /// The name: part of the public interface, and a metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::RolledBack => "rolled_back",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A caller's name for a value: 1 to [`crate::config::KEY_BYTES_MAX`] bytes. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<[u8]>);
+
+impl Key {
+    /// Wraps the bytes; their number is checked with the transaction that they are part of.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// 128 bits that stand for the key where its bytes would take too much room.
+    pub fn hash128(&self) -> u128 {
+        xxhash_rust::xxh3::xxh3_128(&self.0)
+    }
+
+    /// The shard, below `shards`, that owns the key.
+    pub fn shard(&self, shards: usize) -> usize {
+        AccountId::new(self.hash128() as u64).shard(shards)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.0.escape_ascii())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.escape_ascii().fmt(f)
+    }
+}
+
+/// Something with a version that a transaction can read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A value under a caller's key.
+    Key(Key),
+    /// A balance.
+    Balance(BalanceKey),
+}
+
+impl Subject {
+    /// The shard, below `shards`, that owns it.
+    pub fn shard(&self, shards: usize) -> usize {
+        match self {
+            Self::Key(key) => key.shard(shards),
+            Self::Balance(balance) => balance.account.shard(shards),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "key {key}"),
+            Self::Balance(of) => {
+                write!(f, "the balance of account {}, asset {}", of.account, of.asset)
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 //!   must be what the oracle does, every refusal true of the state that it names, and every read
 //!   the state as of its seq. What was submitted after an answer comes after it.
 //!
+//! Holds end by themselves meanwhile, some are exclusive, and transactions read what others change.
+//!
 //! `CROSSLATCH_SEED=n cargo test --release --test model` repeats a run (the ones with many
 //! threads only as far as the threads allow).
 
@@ -27,14 +29,15 @@ use tempfile::TempDir;
 use crosslatch::engine::{Durability, Engine, Known, Options, Pending};
 use crosslatch::error::{Error, Reject};
 use crosslatch::message::AccountBalances;
-use crosslatch::request::{Outcome, Request};
-use crosslatch::types::{AccountId, BalanceKey, CommitSeq, RequestId, Time};
+use crosslatch::request::{Action, Command, Hold, Outcome, Purpose, Request};
+use crosslatch::types::{AccountId, BalanceKey, CommitSeq, RequestId, Subject, Time, Token};
 
-use oracle::{Oracle, moved, reject, seq_of};
+use oracle::{Oracle, is_repeat, reject, seq_of};
 use support::{
-    ETH, SOL, USDC, deposit, fresh, fresh_id, in_time, opening, put_account, scratch, seed,
+    ETH, SOL, USDC, block_on, deposit, fresh, fresh_id, in_time, opening, put_account, resolve,
+    scratch, seed,
 };
-use workload::Workload;
+use workload::{Past, Workload};
 
 const SHARDS: [usize; 3] = [1, 2, 5];
 const SINGLES: usize = 6_000;
@@ -42,7 +45,33 @@ const BATCHES: usize = 400;
 const THREADS: u64 = 4;
 const BATCHES_PER_THREAD: usize = 250;
 
-const WORKLOAD: Workload = Workload { accounts: 24, amount_max: 600, directory_per_mille: 30 };
+const WORKLOAD: Workload = Workload {
+    accounts: 24,
+    amount_max: 600,
+    directory_per_mille: 30,
+    modes_percent: 45,
+    exclusive_percent: 10,
+};
+
+/// What a run must have met to have tested anything.
+const RARE: [&str; 16] = [
+    "commit",
+    "rollback",
+    "withdrawal_confirm",
+    "withdrawal_cancel",
+    "expire",
+    "transaction",
+    "repeat",
+    "expired",
+    "unknown_token",
+    "already_resolved",
+    "unknown_chain",
+    "already_credited",
+    "not_linked",
+    "conflict",
+    "insufficient_funds",
+    "lock_timeout",
+];
 
 /// An engine with the oracle that knows everything that was ever asked of it.
 struct World {
@@ -50,9 +79,48 @@ struct World {
     options: Options,
     oracle: Oracle,
     rng: SmallRng,
+    tokens: Tokens,
     /// Everything that was answered, with its first answer.
     answered: Vec<(Request, Outcome)>,
     _data: TempDir,
+}
+
+/// Tokens of holds that were asked for, in that order, and whether by a withdrawal.
+#[derive(Clone, Debug, Default)]
+struct Tokens(Vec<(Token, bool)>);
+
+impl Tokens {
+    fn note(&mut self, request: &Request) {
+        match request.command {
+            Command::Prepare(_) => self.0.push((Token::of(request.id), false)),
+            Command::Withdraw(_) => self.0.push((Token::of(request.id), true)),
+            _ => {}
+        }
+    }
+
+    /// Most often one of the last.
+    fn some(&self, rng: &mut SmallRng) -> Option<(Token, bool)> {
+        let reach = if rng.random_bool(0.8) { self.0.len().min(8) } else { self.0.len() };
+        (reach > 0).then(|| self.0[self.0.len() - 1 - rng.random_range(0..reach)])
+    }
+}
+
+/// What is known to who asks one thing at a time, or many without a look in between.
+struct Seen<'a>(&'a Oracle, &'a Tokens);
+
+impl Past for Seen<'_> {
+    fn token(&self, rng: &mut SmallRng) -> Option<(Token, bool)> {
+        self.1.some(rng)
+    }
+
+    /// Now and then it is old.
+    fn version(&self, subject: &Subject, rng: &mut SmallRng) -> CommitSeq {
+        let version = self.0.version(subject);
+        if rng.random_bool(0.9) {
+            return version;
+        }
+        CommitSeq::new(rng.random_range(0..=version.get()))
+    }
 }
 
 impl World {
@@ -60,10 +128,16 @@ impl World {
         let data = scratch();
         let mut options = Options { durability, ..Options::new(data.path().join("data")) };
         options.limits.shards = shards;
+        options.limits.lock_wait_ms = 8;
+        if shards == SHARDS[0] {
+            options.limits.held_share_max_percent = 70;
+            options.limits.holds_per_account_max = 30;
+        }
         let engine = Some(Engine::start(options.clone()).expect("it starts"));
         let rng = SmallRng::seed_from_u64(seed + shards as u64);
-        let (oracle, answered) = (Oracle::default(), Vec::new());
-        let mut world = Self { engine, options, oracle, rng, answered, _data: data };
+        let (oracle, answered) = (Oracle::new(&options.limits), Vec::new());
+        let tokens = Tokens::default();
+        let mut world = Self { engine, options, oracle, rng, tokens, answered, _data: data };
         fresh(opening(WORKLOAD.accounts)).into_iter().for_each(|request| world.single(request));
         for number in 0..WORKLOAD.accounts {
             let deposits = [ETH, SOL, USDC].map(|asset| deposit(number, asset, 1_000));
@@ -78,22 +152,25 @@ impl World {
 
     /// Sends one request, which must come to exactly what the oracle says.
     fn single(&mut self, request: Request) {
-        let outcome = send(self.engine(), vec![request.clone()]).remove(0);
-        if request.deadline < Time::NEVER {
-            let Outcome::Rejected(refusal) = &outcome else { panic!("settled: {outcome:?}") };
-            assert_eq!((&refusal.reject, refusal.seq), (&Reject::Expired, self.oracle.seq()));
-        } else {
-            self.oracle.take(&request.command, request.id, &outcome);
-        }
+        let engine = self.engine.as_ref().expect("running");
+        let outcome = send(engine, vec![request.clone()]).remove(0);
+        self.oracle.take(engine, &request, &outcome);
         self.answered.push((request, outcome));
+    }
+
+    /// Takes what many requests came to.
+    fn replay(&mut self, answered: &[(Request, Outcome)]) {
+        self.oracle.replay(self.engine.as_ref().expect("running"), answered);
     }
 
     /// A new request under an id of any kind, sometimes with a deadline that has passed.
     fn request(&mut self) -> Request {
-        let mut request = Request::new(some_id(&mut self.rng), WORKLOAD.command(&mut self.rng));
+        let command = WORKLOAD.command(&mut self.rng, &Seen(&self.oracle, &self.tokens));
+        let mut request = Request::new(some_id(&mut self.rng), command);
         if self.rng.random_bool(0.01) {
             request.deadline = Time::new(1);
         }
+        self.tokens.note(&request);
         request
     }
 
@@ -112,11 +189,19 @@ impl World {
     /// Looks at an account, now and at some time before.
     fn read(&mut self) {
         let engine = self.engine.as_ref().expect("running");
-        self.oracle.check_some_account(engine, &mut self.rng);
+        self.oracle.check_some(engine, &mut self.rng);
     }
 
-    fn check_all(&self) {
-        self.oracle.check(self.engine());
+    fn check_all(&mut self) {
+        self.oracle.check(self.engine.as_ref().expect("running"));
+    }
+
+    /// Nothing is left in the end: every hold is resolved, and nothing is held.
+    fn end(&mut self) {
+        let open: Vec<Command> = self.oracle.open_holds().map(give_back).collect();
+        fresh(open).into_iter().for_each(|request| self.single(request));
+        assert_eq!(self.oracle.open_holds().count(), 0);
+        self.check_all();
     }
 
     /// Stops and starts again with another number of shards.
@@ -126,6 +211,11 @@ impl World {
         self.engine = Some(Engine::start(self.options.clone()).expect("it starts"));
         self.check_all();
     }
+}
+
+fn give_back(hold: &Hold) -> Command {
+    let rollback = matches!(hold.purpose, Purpose::Swap(_));
+    resolve(hold.token, if rollback { Action::Rollback } else { Action::Cancel })
 }
 
 fn send(engine: &Engine, requests: Vec<Request>) -> Vec<Outcome> {
@@ -149,20 +239,35 @@ fn some_id(rng: &mut SmallRng) -> RequestId {
 }
 
 /// Nobody is refused for funds that requests before it in the submission were about to bring.
-fn check_patience(answered: &[(Request, Outcome)]) {
+fn check_patience(oracle: &Oracle, answered: &[(Request, Outcome)]) {
     for (place, (request, outcome)) in answered.iter().enumerate() {
         let Some(Reject::InsufficientFunds { account, asset, short_by, seq }) = reject(outcome)
         else {
             continue;
         };
         let key = BalanceKey { account: *account, asset: *asset };
-        let after = |outcome: &Outcome| reject(outcome).is_none() && seq_of(outcome) > *seq;
-        let earlier = answered[..place].iter().filter(|(_, outcome)| after(outcome));
-        let coming: u128 = earlier
-            .map(|(earlier, _)| moved(&earlier.command, key))
+        let is_coming = |(earlier, outcome): &&(Request, Outcome)| {
+            reject(outcome).is_none()
+                && !is_repeat(earlier, outcome)
+                && seq_of(outcome) > *seq
+                && keeps_its_turn(oracle, &earlier.command)
+        };
+        let coming: u128 = answered[..place]
+            .iter()
+            .filter(is_coming)
+            .map(|(earlier, _)| oracle.moved(&earlier.command, key))
             .map(|(out, into)| into.saturating_sub(out))
             .sum();
         assert!(coming < short_by.get(), "{coming} was coming, but {outcome:?} of {request:?}");
+    }
+}
+
+/// Whether a request was asked in the order of its submission, and never came again later.
+fn keeps_its_turn(oracle: &Oracle, command: &Command) -> bool {
+    match command {
+        Command::Transact(_) => false,
+        Command::Deposit(to) => to.reference.is_empty(),
+        _ => !oracle.takes(command).any(|key| oracle.was_locked(key)),
     }
 }
 
@@ -174,6 +279,7 @@ fn one_at_a_time_every_outcome_is_the_oracles() {
 
 fn one_at_a_time(shards: usize, seed: u64) {
     let mut world = World::open(shards, Durability::Off, seed);
+    world.oracle.be_strict();
     for step in 0..SINGLES {
         let request = world.request();
         world.single(request);
@@ -186,7 +292,8 @@ fn one_at_a_time(shards: usize, seed: u64) {
             world.restart();
         }
     }
-    world.check_all();
+    world.end();
+    eprintln!("{:?}", world.oracle.seen(&RARE));
     let refused = world.answered.iter().filter(|(_, outcome)| reject(outcome).is_some());
     let share = refused.count() * 100 / world.answered.len();
     assert!((5..60).contains(&share), "{share}% were refused: the test tests little");
@@ -203,23 +310,24 @@ fn submissions(shards: usize, seed: u64) {
     for step in 0..BATCHES {
         let before = world.oracle.seq();
         let n = 1 << world.rng.random_range(0..9);
-        let requests: Vec<Request> = (0..n)
-            .map(|_| Request::new(some_id(&mut world.rng), WORKLOAD.command(&mut world.rng)))
-            .collect();
+        let requests: Vec<Request> = (0..n).map(|_| world.request()).collect();
         let outcomes = send(world.engine(), requests.clone());
-        assert!(outcomes.iter().all(|outcome| seq_of(outcome) >= before), "saw what is past");
         let answered: Vec<_> = requests.into_iter().zip(outcomes).collect();
-        world.oracle.replay(&answered);
-        check_patience(&answered);
+        let is_past = |(request, outcome): &(Request, Outcome)| {
+            seq_of(outcome) < before && !is_repeat(request, outcome)
+        };
+        assert!(!answered.iter().any(is_past), "saw what is past");
+        world.replay(&answered);
+        check_patience(&world.oracle, &answered);
         world.answered.extend(answered);
-        assert_eq!(world.engine().status().durable_seq, world.oracle.seq());
         match step % 60 {
             17 => world.restart(),
             n if n % 5 == 0 => world.repeat(),
             _ => world.read(),
         }
     }
-    world.check_all();
+    world.end();
+    eprintln!("{:?}", world.oracle.seen(&RARE));
 }
 
 /// What the threads of a run share.
@@ -229,7 +337,28 @@ struct Crowd<'a> {
     answered_seq: AtomicU64,
     /// Requests that were submitted, for others to send again.
     submitted: Mutex<Vec<Request>>,
+    tokens: Mutex<Tokens>,
     done: AtomicBool,
+}
+
+/// A caller among others sees what is durable, and by the time that it is used it may be old.
+impl Past for Crowd<'_> {
+    fn token(&self, rng: &mut SmallRng) -> Option<(Token, bool)> {
+        self.tokens.lock().expect("no thread failed").some(rng)
+    }
+
+    fn version(&self, subject: &Subject, _: &mut SmallRng) -> CommitSeq {
+        match subject {
+            Subject::Key(key) => {
+                let now = self.engine.record(key, None).expect("it runs");
+                now.map_or_else(CommitSeq::default, |record| record.seq)
+            }
+            Subject::Balance(key) => {
+                let now = block_on(self.engine.balances_of(&[*key])).expect("it runs");
+                now.balances[0].1
+            }
+        }
+    }
 }
 
 /// What a thread was told.
@@ -261,8 +390,14 @@ impl Crowd<'_> {
     /// New requests, how many, and behind them some that were sent before by anybody.
     fn requests(&self, workload: &Workload, rng: &mut SmallRng) -> (usize, Vec<Request>) {
         let n = 1 << rng.random_range(0..8);
-        let mut requests: Vec<Request> =
-            (0..n).map(|_| Request::new(some_id(rng), workload.command(rng))).collect();
+        let mut requests: Vec<Request> = (0..n)
+            .map(|_| {
+                let command = workload.command(rng, self);
+                let request = Request::new(some_id(rng), command);
+                self.tokens.lock().expect("no thread failed").note(&request);
+                request
+            })
+            .collect();
         let submitted = self.submitted.lock().expect("no thread failed");
         for _ in 0..n / 8 {
             if !submitted.is_empty() {
@@ -307,7 +442,7 @@ impl Crowd<'_> {
         for (place, (request, outcome)) in requests.into_iter().zip(outcomes(pending)).enumerate() {
             let seq = seq_of(&outcome);
             self.heard_of(seq);
-            if place < new {
+            if place < new && !is_repeat(&request, &outcome) {
                 let late = seq > floor || seq == floor && reject(&outcome).is_some();
                 assert!(late, "submitted when {floor} was answered, and has {seq}");
             }
@@ -337,6 +472,7 @@ fn run_crowd(world: &World, workload: &Workload, seed: u64) -> Vec<Told> {
         engine: world.engine(),
         answered_seq: AtomicU64::new(world.oracle.seq().get()),
         submitted: Mutex::new(Vec::new()),
+        tokens: Mutex::default(),
         done: AtomicBool::new(false),
     };
     let rng = |n: u64| SmallRng::seed_from_u64(seed * 1_000 + n);
@@ -366,8 +502,8 @@ fn first_outcomes(told: &[Told]) -> Vec<(Request, Outcome)> {
 #[test]
 fn many_at_once_come_to_what_the_oracle_does_in_seq_order() {
     let seed = seed(3);
-    let quiet = Workload { directory_per_mille: 0, ..WORKLOAD };
-    let tight = Workload { accounts: 6, amount_max: 900, directory_per_mille: 0 };
+    let quiet = Workload { directory_per_mille: 0, exclusive_percent: 0, ..WORKLOAD };
+    let tight = Workload { accounts: 6, amount_max: 900, directory_per_mille: 0, ..WORKLOAD };
     let relinked = Workload { directory_per_mille: 3, ..WORKLOAD };
     for shards in SHARDS {
         for (n, workload) in (0..).zip([quiet.clone(), tight.clone(), relinked.clone()]) {
@@ -382,7 +518,9 @@ fn many_at_once(shards: usize, durability: Durability, workload: &Workload, seed
     let told = run_crowd(&world, workload, seed);
     let answered = first_outcomes(&told);
     assert!(answered.iter().all(|(_, outcome)| seq_of(outcome) > CommitSeq::default()));
-    world.oracle.replay(&answered);
+    world.replay(&answered);
+    let engine = world.engine.as_ref().expect("running");
+    world.oracle.catch_up(engine, engine.status().durable_seq);
     for (account, balances) in told.iter().flat_map(|told| &told.read) {
         let expected = world.oracle.balances_at(*account, balances.seq);
         assert_eq!(*balances, expected, "of account {account}");
@@ -391,4 +529,6 @@ fn many_at_once(shards: usize, durability: Durability, workload: &Workload, seed
     world.answered = answered;
     world.restart();
     world.repeat();
+    world.end();
+    eprintln!("{:?}", world.oracle.seen(&[]));
 }

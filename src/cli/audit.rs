@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::store::audit::{Failure, Report, audit};
+use crate::store::audit::{Failure, RANDOM_VERSIONS, Report, audit};
 use crate::store::{StoreError, rocks};
 
 /// `crosslatch audit`.
@@ -53,7 +53,7 @@ pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 pub fn audit_directory(data: &std::path::Path) -> Result<Report, Failure> {
     let opened = rocks::open_read_only(data).map_err(|error: StoreError| Failure::from(error))?;
     let store = &*opened.store;
-    audit(store, store, store, opened.mark, &mut |_| {})
+    audit(store, store, store, opened.mark, RANDOM_VERSIONS, &mut |_| {})
 }
 
 fn print_report(report: &Report, as_json: bool) {
@@ -63,7 +63,7 @@ fn print_report(report: &Report, as_json: bool) {
         let report = json!({
             "verified": true,
             "seq": end.seq.to_string(),
-            "applied_seq": applied.both().seq.to_string(),
+            "applied_seq": applied.all().seq.to_string(),
             "blocks": blocks,
             "commits": commits,
             "refusals": refusals,

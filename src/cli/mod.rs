@@ -9,8 +9,12 @@
 //! | 4 | the server or the store failed |
 
 pub mod audit;
+pub mod backup;
+pub mod client;
 pub mod load;
 pub mod metrics;
+pub mod replay;
+pub mod restore;
 pub mod serve;
 pub mod settings;
 
@@ -37,8 +41,16 @@ enum Command {
     Load(load::LoadArgs),
     /// Proves offline that a data directory is whole: chain, conservation, store = journal.
     Audit(audit::AuditArgs),
+    /// Makes a proven copy of a data directory, while it is served or at rest.
+    Backup(backup::BackupArgs),
+    /// Makes a data directory from a backup, and proves it.
+    Restore(restore::RestoreArgs),
+    /// Works out the state at a seq from the journal alone, and compares it with the version store.
+    Replay(replay::ReplayArgs),
     /// Looks at what the server measures.
     Metrics(metrics::MetricsArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
 }
 
 /// Runs the command line of this process and says with what status to exit.
@@ -49,7 +61,11 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Load(args) => load::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Metrics(args) => metrics::run(args),
+        Command::Client(command) => client::run(command),
     };
     done.unwrap_or_else(|error| {
         // `crosslatch ... | head` is no failure.
@@ -69,7 +85,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn status_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => 2,
-        Some(Error::Read(_)) => 1,
+        Some(Error::Read(_) | Error::HistoryExpired { .. }) => 1,
         Some(Error::Overloaded { .. } | Error::Stopped { .. } | Error::Storage(_)) | None => 4,
     }
 }

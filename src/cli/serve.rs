@@ -76,7 +76,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let mut options = Options::new(&settings.data);
     options.limits = settings.limits.clone();
-    let app = App::new(Engine::start(options)?, exporter);
+    let app = App::new(Engine::start(options)?, exporter, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(serve(app, listener, &settings))?;
     // What is still running was given its time.

@@ -22,9 +22,9 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
 use crate::message::TxnRef;
-use crate::types::{RequestId, Time};
+use crate::types::{AssetId, CommitSeq, RequestId, Resolution, Time, Token};
 
-/// Where outcomes are found that memory does not hold.
+/// What the store knows that memory does not hold.
 pub trait SeenBefore: Send {
     /// Whether a durable outcome of that id exists.
     ///
@@ -34,6 +34,34 @@ pub trait SeenBefore: Send {
 
     /// Number of the last decision that is durable, plus one; 0 before the first.
     fn durable_decisions(&self) -> u64;
+
+    /// How a hold was resolved; `None` if it was not, up to [`SeenBefore::applied_seq`] at least.
+    ///
+    /// # Errors
+    /// As [`SeenBefore::seen`].
+    fn resolution(&self, token: Token) -> Result<Option<Resolved>, String>;
+
+    /// The seq of the deposit that has that reference (see
+    /// [`crate::request::Transfer::reference_hash`]); `None` if none has, up to
+    /// [`SeenBefore::applied_seq`] at least.
+    ///
+    /// # Errors
+    /// As [`SeenBefore::seen`].
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String>;
+
+    /// Everything up to this is found by the two above.
+    fn applied_seq(&self) -> CommitSeq;
+}
+
+/// What became of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// How it was resolved.
+    pub how: Resolution,
+    /// The commit_seq of that.
+    pub seq: CommitSeq,
+    /// Whether it was a withdrawal's, or else a prepared swap's.
+    pub is_withdrawal: bool,
 }
 
 /// Ids of 128 ms of id time share a bucket: at a million a second it stays in a core's cache.
@@ -321,6 +349,15 @@ mod tests {
         }
         fn durable_decisions(&self) -> u64 {
             self.decisions
+        }
+        fn resolution(&self, _: Token) -> Result<Option<Resolved>, String> {
+            Ok(None)
+        }
+        fn credited(&self, _: AssetId, _: u128) -> Result<Option<CommitSeq>, String> {
+            Ok(None)
+        }
+        fn applied_seq(&self) -> CommitSeq {
+            CommitSeq::default()
         }
     }
 

@@ -8,23 +8,32 @@
 //! first: the shards hear of a decision before the commit log does, and the log hears of a batch
 //! only together with the first decision that follows. What it needs to know is there by then.
 
+mod credits;
+mod deciding;
+mod deferred;
+mod forming;
+mod holds;
 pub mod ids;
 pub mod txn;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, select};
 use tokio::sync::oneshot;
 
 use crate::actor::Poison;
 use crate::clock::{Clock, LogicalClock};
-use crate::message::{AccountBalances, Gate, Submission, ToLog, Totals, Votes};
+use crate::message::{AccountBalances, Gate, ManyBalances, Submission, ToLog, Totals, Votes};
 use crate::metrics::{Conflict, CoordinatorMetrics};
 use crate::shard::Message as ToShard;
-use crate::types::{AccountId, Amount, CommitSeq, RequestId};
+use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, RequestId, Time, Token};
 
 use ids::SeenBefore;
-use txn::{Machine, Sequenced};
+use txn::{HoldStatus, Machine, Sequenced, WaitReason};
+
+/// A hold is noticed to be over at most so much after it is, should the clock have jumped meanwhile.
+const DUE_POLL_MS: u64 = 50;
 
 /// Everything the coordinator can be asked.
 pub enum Message {
@@ -32,6 +41,10 @@ pub enum Message {
     Submit(Submission),
     /// Read an account's balances, after everything sequenced and decided so far.
     Read(AccountId, oneshot::Sender<AccountBalances>),
+    /// Read balances of many accounts, per shard those that it owns, all as of one seq.
+    ReadMany(Vec<(Vec<BalanceKey>, oneshot::Sender<ManyBalances>)>),
+    /// Say what is known of a hold, and as of which seq.
+    Hold(Token, oneshot::Sender<(HoldStatus, CommitSeq)>),
     /// Say whether a request of that id was sequenced and may not be durable yet.
     Sequenced(RequestId, oneshot::Sender<bool>),
     /// Add everything up at one seq.
@@ -105,6 +118,7 @@ impl<S: SeenBefore> Coordinator<S> {
 
 impl<S: SeenBefore> Loop<'_, S> {
     fn run(&mut self) -> Result<(), End> {
+        self.tell_holds();
         loop {
             if self.this.poison.is_tripped() {
                 return Err(End::Gone);
@@ -141,8 +155,24 @@ impl<S: SeenBefore> Loop<'_, S> {
                     Err(_) => self.on_message(Message::Stop),
                 },
                 recv(self.this.poison.listener()) -> _ => Err(End::Gone),
+                default(self.until_due()) => Ok(()),
             }
         }
+    }
+
+    /// How long to wait if no message comes: until the next hold is over.
+    fn until_due(&mut self) -> Duration {
+        let Some(due) = self.this.machine.next_due() else {
+            return Duration::from_secs(3_600);
+        };
+        let micros = due.get().saturating_sub(self.now().get());
+        Duration::from_micros(micros).min(Duration::from_millis(DUE_POLL_MS))
+    }
+
+    /// Logical time.
+    fn now(&mut self) -> Time {
+        let this = &mut self.this;
+        this.time.advance(this.clock.boot_nanos(), this.clock.wall())
     }
 
     fn take_votes(&mut self) -> Result<(), End> {
@@ -161,14 +191,23 @@ impl<S: SeenBefore> Loop<'_, S> {
     }
 
     fn tally(&mut self, votes: Votes) {
-        let tally = self.this.machine.on_votes(votes);
-        self.metrics.votes(tally.yes, tally.no, tally.wait);
+        let now = self.this.time.now();
+        let tally = self.this.machine.on_votes(votes, now);
+        self.metrics.votes(tally.yes, tally.no, tally.wait, tally.busy, tally.locked);
         if let Some((sequenced, requests)) = tally.voted {
             let voted = self.this.clock.boot_nanos().saturating_sub(sequenced);
             self.metrics.prepare(voted, requests);
         }
-        if tally.waiting > 0 {
-            self.metrics.conflict(Conflict::BalanceWait, tally.waiting);
+        for (conflict, requests) in [
+            (Conflict::BalanceWait, tally.waiting),
+            (Conflict::LockWait, tally.met_lock),
+            (Conflict::LockTimeout, tally.lock_timeouts),
+            (Conflict::Busy, tally.met_busy),
+            (Conflict::ReadValidation, tally.conflicts),
+        ] {
+            if requests > 0 {
+                self.metrics.conflict(conflict, requests);
+            }
         }
     }
 
@@ -178,7 +217,12 @@ impl<S: SeenBefore> Loop<'_, S> {
         let time = this.time.advance(voted_nanos, this.clock.wall());
         for waited in this.machine.take_waited() {
             let nanos = voted_nanos.saturating_sub(waited.since_nanos);
-            self.metrics.waited(Conflict::BalanceWait, nanos, 1);
+            let reason = match waited.reason {
+                WaitReason::Balance => Conflict::BalanceWait,
+                WaitReason::Lock => Conflict::LockWait,
+                WaitReason::Busy => Conflict::Busy,
+            };
+            self.metrics.waited(reason, nanos, 1);
         }
         let Some(decision) = this.machine.take_decision(time, voted_nanos, this.clock.boot_nanos())
         else {
@@ -194,7 +238,14 @@ impl<S: SeenBefore> Loop<'_, S> {
         let requests = decision.commits.len() + decision.refusals.len();
         let sent = this.clock.boot_nanos();
         self.metrics.decide(sent.saturating_sub(voted_nanos), requests as u64);
+        self.tell_holds();
         Ok(())
+    }
+
+    fn tell_holds(&self) {
+        let (open, parked) = self.this.machine.held();
+        self.metrics.holds(open);
+        self.metrics.parked(parked);
     }
 
     /// Takes what is in the inbox, as far as a batch can be made of it.
@@ -220,9 +271,38 @@ impl<S: SeenBefore> Loop<'_, S> {
             // Who asked may be gone.
             Message::Sequenced(id, reply) => drop(reply.send(self.this.machine.remembers(id))),
             Message::Audit(reply) => return self.on_audit(reply),
-            Message::Stop => self.stopping = true,
+            Message::ReadMany(parts) => return self.on_read_many(parts),
+            Message::Hold(token, reply) => return self.on_hold(token, reply),
+            Message::Stop => {
+                self.stopping = true;
+                self.this.machine.give_up_waiting();
+            }
         }
         Ok(())
+    }
+
+    /// All shards get their part between the same two decisions, so all see the same seq.
+    fn on_read_many(
+        &mut self,
+        parts: Vec<(Vec<BalanceKey>, oneshot::Sender<ManyBalances>)>,
+    ) -> Result<(), End> {
+        for (shard, (keys, reply)) in self.this.shards.iter().zip(parts) {
+            if !keys.is_empty() {
+                shard.send(ToShard::ReadMany(keys, reply)).map_err(|_| End::Gone)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_hold(
+        &mut self,
+        token: Token,
+        reply: oneshot::Sender<(HoldStatus, CommitSeq)>,
+    ) -> Result<(), End> {
+        let status = self.this.machine.hold(token);
+        let seq = self.this.machine.last_seq();
+        let open = Box::new(move || drop(reply.send((status, seq))));
+        self.this.log.send(ToLog::Gate(Gate { seq, open })).map_err(|_| End::Gone)
     }
 
     fn on_submission(&mut self, submission: Submission) {
@@ -244,9 +324,12 @@ impl<S: SeenBefore> Loop<'_, S> {
 
     /// Asks the shards about as many batches as may be voted on at once.
     fn sequence(&mut self) -> Result<(), End> {
-        while self.this.machine.has_backlog() && self.this.machine.can_sequence() {
+        loop {
             let nanos = self.this.clock.boot_nanos();
             let now = self.this.time.advance(nanos, self.this.clock.wall());
+            if !self.this.machine.has_backlog(now) || !self.this.machine.can_sequence() {
+                break;
+            }
             let Some(sequenced) = self.this.machine.next_batch(now, nanos).map_err(End::Failed)?
             else {
                 break;

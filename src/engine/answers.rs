@@ -57,7 +57,7 @@ impl Pending {
             Some(reply) => Some(poison.or_stopped(reply).await?),
             None => None,
         };
-        let repeated = |answer: &Answer| matches!(answer, Answer::Duplicate(_));
+        let repeated = |answer: &Answer| matches!(answer, Answer::Duplicate(_) | Answer::Done(_));
         if !answered.iter().any(|answered| answered.answers.iter().any(repeated)) {
             return Answers::resolve(answered, early, &reader);
         }
@@ -77,7 +77,7 @@ pub struct Answers {
 enum Resolved {
     Settled(CommitSeq),
     Rejected(Box<Refusal>),
-    /// A repeated request: the first outcome.
+    /// A repeated request, or one for what was done already: the first outcome.
     First(Box<Outcome>),
 }
 
@@ -104,6 +104,7 @@ impl Answers {
                 Answer::Settled(seq) => Resolved::Settled(seq),
                 Answer::Rejected(refusal) => Resolved::Rejected(refusal),
                 Answer::Duplicate(repeated) => first_outcome(*repeated, reader)?,
+                Answer::Done(seq) => done_before(seq, reader)?,
             });
         }
         // Ascending, so each lands where it stood among all requests.
@@ -163,4 +164,11 @@ fn first_outcome(repeated: Repeated, reader: &Reader) -> Result<Resolved, Error>
         return Ok(Resolved::First(Box::new(first)));
     }
     Ok(Resolved::Rejected(Box::new(not_taken(repeated.id, Reject::RequestIdReused))))
+}
+
+fn done_before(seq: CommitSeq, reader: &Reader) -> Result<Resolved, Error> {
+    match reader.receipt_at(seq)? {
+        Some(receipt) => Ok(Resolved::First(Box::new(Outcome::Settled(receipt)))),
+        None => Err(Error::Storage(format!("the journal has lost the commit of seq {seq}"))),
+    }
 }

@@ -30,7 +30,12 @@
 
 mod answers;
 #[cfg(feature = "rocksdb")]
+mod backup;
+mod ids;
+mod reads;
+#[cfg(feature = "rocksdb")]
 mod start;
+mod transaction;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,19 +50,23 @@ use crate::config::{BATCH_REQUESTS_MAX, Limits};
 use crate::coordinator::{AuditReply, Message};
 use crate::directory::Directory;
 use crate::error::{Error, Malformed, Reject};
-use crate::message::{AccountBalances, Submission, Totals, Txn};
+use crate::message::{Submission, Totals, Txn};
 use crate::metrics::EngineMetrics;
-use crate::request::{Outcome, Request};
+use crate::request::{Action, Command, Request};
 use crate::store::durable::{Durable, InFlight, Progress};
 use crate::store::journal;
 use crate::store::materializer::Drainer;
 use crate::store::reader::Reader;
-use crate::types::{AccountId, Amount, AssetId, CommitSeq, RequestId};
+use crate::store::snapshots::Snapshots;
+use crate::types::{Amount, AssetId, CommitSeq};
 
 pub use crate::store::Durability;
 pub use answers::{Answers, Brief, Pending};
+pub use reads::{HoldState, Known};
+pub use transaction::{Committed, TransactError, Transaction};
 
 use answers::Early;
+use ids::IdSource;
 
 /// How an engine is started.
 #[derive(Clone, Debug)]
@@ -92,10 +101,16 @@ struct Inner {
     inbox: Sender<Message>,
     requests: Arc<InFlight>,
     reads: Arc<InFlight>,
+    #[cfg(feature = "rocksdb")]
+    backups: Arc<InFlight>,
     durable: Arc<Durable>,
     applied: Arc<Progress>,
     reader: Arc<Reader>,
+    #[cfg(feature = "rocksdb")]
+    store: Arc<crate::store::rocks::RocksStore>,
     drainer: Drainer,
+    snapshots: Arc<Snapshots>,
+    ids: IdSource,
     metrics: EngineMetrics,
     /// What is to be joined, in the order in which the actors end; taken by the first stop.
     running: Mutex<Option<Running>>,
@@ -138,18 +153,6 @@ pub struct Audit {
     pub assets: Vec<AssetAudit>,
     /// How many balances were added up.
     pub balances: u64,
-}
-
-/// What is known of a request id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "made one at a time, when somebody asks")]
-pub enum Known {
-    /// Answered: this is the answer.
-    Outcome(Outcome),
-    /// Accepted, not yet durable.
-    Pending,
-    /// Never seen.
-    Unknown,
 }
 
 impl Engine {
@@ -195,56 +198,6 @@ impl Engine {
         }
         inner.metrics.in_flight(inner.requests.get());
         Ok(pending(Some(receiver)))
-    }
-
-    /// Latest balances of one account, all from one snapshot.
-    ///
-    /// # Errors
-    /// [`Error::Read`] for an unknown account; [`Error::Overloaded`]; [`Error::Stopped`].
-    pub async fn balances(&self, account: AccountId) -> Result<AccountBalances, Error> {
-        let (_admitted, receiver) = self.inner.ask_balances(account)?;
-        self.directory_durable().await?;
-        self.inner.poison.or_stopped(receiver).await
-    }
-
-    /// The same, waiting on this thread. Not for a tokio worker.
-    ///
-    /// # Errors
-    /// As [`Engine::balances`].
-    pub fn balances_blocking(&self, account: AccountId) -> Result<AccountBalances, Error> {
-        let (_admitted, receiver) = self.inner.ask_balances(account)?;
-        pollster::block_on(self.inner.poison.or_stopped(receiver))
-    }
-
-    /// Balances of one account as of a durable seq. Reads the disk: not for a tokio worker.
-    ///
-    /// # Errors
-    /// [`Error::Read`] for an unknown account or a seq above the durable one; [`Error::Storage`].
-    pub fn balances_at(&self, account: AccountId, at: CommitSeq) -> Result<AccountBalances, Error> {
-        let inner = &*self.inner;
-        inner.check_account(account)?;
-        let durable = inner.durable.seq();
-        if at > durable {
-            let why = format!("is {at}, which has not happened; give a seq up to {durable}");
-            return Err(Error::Read(Reject::Malformed(Malformed::new("at", why))));
-        }
-        Ok(AccountBalances { seq: at, balances: inner.reader.account_at(account, at)? })
-    }
-
-    /// What is known of a request id. Reads the disk: not for a tokio worker.
-    ///
-    /// # Errors
-    /// [`Error::Storage`]; [`Error::Overloaded`]; [`Error::Stopped`].
-    pub fn known(&self, id: RequestId) -> Result<Known, Error> {
-        let inner = &*self.inner;
-        // Asked first: what is neither pending now nor durable afterwards was never taken.
-        let (_admitted, pending) = inner.ask(|reply| Message::Sequenced(id, reply))?;
-        let pending = pollster::block_on(inner.poison.or_stopped(pending))?;
-        Ok(match inner.reader.outcome(id)? {
-            Some((outcome, _)) => Known::Outcome(outcome),
-            None if pending => Known::Pending,
-            None => Known::Unknown,
-        })
     }
 
     /// Per asset, deposits − withdrawals against the sum of all balances, at one durable seq.
@@ -378,7 +331,8 @@ impl Inner {
             let id = request.id;
             let kind = request.command.kind();
             let digest = journal::digest(&request.command, request.deadline, &mut scratch);
-            match Txn::new(request, digest, self.limits.shards) {
+            match self.check(&request).and_then(|()| Txn::new(request, digest, self.limits.shards))
+            {
                 Ok(txn) => txns.push(txn),
                 Err(malformed) => {
                     self.metrics.malformed(kind, 1);
@@ -387,6 +341,23 @@ impl Inner {
             }
         }
         (txns, early)
+    }
+
+    /// Checks what depends on the engine's limits.
+    fn check(&self, request: &Request) -> Result<(), Malformed> {
+        match &request.command {
+            Command::Prepare(prepare) => {
+                let (asked, max) = (prepare.expires_in_ms, self.limits.hold_expiry_max_ms);
+                if asked <= max {
+                    return Ok(());
+                }
+                Err(Malformed::new("expires_in_ms", format!("is {asked}; give 1 to {max}")))
+            }
+            Command::Resolve(resolve) if resolve.action == Action::Expire => {
+                Err(Malformed::new("action", "is expire, which only the engine itself asks for"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn admit(
@@ -420,21 +391,6 @@ impl Inner {
         let (reply, receiver) = oneshot::channel();
         self.send(message(reply))?;
         Ok((admitted, receiver))
-    }
-
-    fn ask_balances(
-        &self,
-        account: AccountId,
-    ) -> Result<(Admitted, oneshot::Receiver<AccountBalances>), Error> {
-        self.check_account(account)?;
-        self.ask(|reply| Message::Read(account, reply))
-    }
-
-    fn check_account(&self, account: AccountId) -> Result<(), Error> {
-        if self.directory.has_account(account) {
-            return Ok(());
-        }
-        Err(Error::Read(Reject::UnknownAccount(account)))
     }
 
     /// The inbox has room for all that may be in flight, so this does not wait.

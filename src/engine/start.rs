@@ -11,24 +11,28 @@ use crate::actor::{Mailbox, Poison, spawn};
 use crate::clock::{Clock, LogicalClock, SystemClock};
 use crate::config::Limits;
 use crate::coordinator::Coordinator;
-use crate::coordinator::ids::{Ids, SeenBefore};
+use crate::coordinator::ids::{Ids, Resolved, SeenBefore};
 use crate::coordinator::txn::{Machine, Start};
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::message::{ToLog, Votes};
+use crate::message::{ToLog, Txn, Votes};
 use crate::metrics::EngineMetrics;
+use crate::request::{Hold, Purpose};
 use crate::shard::balances::{Accounts, Balances};
 use crate::shard::{Message as ToShard, Shard};
-use crate::store::VersionStore;
 use crate::store::commit_log::{self, LogShared};
 use crate::store::durable::{Durable, InFlight, Progress};
 use crate::store::materializer::{self, MaterializerHandle, MaterializerShared};
 use crate::store::reader::Reader;
 use crate::store::recovery::{self, Recovered};
+use crate::store::retention::{self, RetentionHandle, RetentionShared};
 use crate::store::rocks::{self, RocksLog, RocksStore};
+use crate::store::snapshots::Snapshots;
 use crate::store::unfolded::Unfolded;
-use crate::types::RequestId;
+use crate::store::{Journal, StoreError, VersionStore};
+use crate::types::{AssetId, CommitSeq, RequestId, Token};
 
+use super::ids::IdSource;
 use super::{Engine, Inner, Options, Running};
 
 /// Room in the inbox beyond what may be in flight: for the message that stops the engine.
@@ -56,10 +60,13 @@ impl Engine {
         let store = opened.store;
         let recovered =
             recovery::recover(&*store, &*store, opened.mark, &directory, limits.fold_requests_max)?;
-        let shards = restore_shards(&store, &recovered, &directory, &limits)?;
+        let mut holds = Vec::new();
+        recovery::holds(&*store, |hold| holds.push(hold))?;
+        let shards = restore_shards(&store, &recovered, &directory, &limits, &holds)?;
         let logical = LogicalClock::start(recovered.time, clock.wall(), clock.boot_nanos());
         let ids = restore_ids(&store, &logical, &limits)?;
-        let parts = Parts { limits, clock, poison: Poison::new(), directory, store, recovered };
+        let poison = Poison::new();
+        let parts = Parts { limits, clock, poison, directory, store, recovered, holds };
         parts.start(opened.log, shards, logical, ids)
     }
 }
@@ -70,14 +77,26 @@ fn restore_shards(
     recovered: &Recovered,
     directory: &Directory,
     limits: &Limits,
+    holds: &[Hold],
 ) -> Result<Vec<Balances>, Error> {
-    let count = limits.shards;
+    let (count, last) = (limits.shards, recovered.last.seq);
+    let share = limits.held_share_max_percent;
     let mut shards: Vec<Balances> =
-        (0..count).map(|shard| Balances::new(shard, count, recovered.last.seq)).collect();
-    recovery::balances(store, recovered, |key, balance, version| {
+        (0..count).map(|shard| Balances::new(shard, count, last, share)).collect();
+    recovery::balances(store, recovered, holds, |key, balance, version| {
         let chain = Accounts::chain_of(directory, key.asset);
         let linked = chain.is_some_and(|chain| directory.check_linked(key.account, chain).is_ok());
         shards[key.account.shard(count)].restore(key, balance, version, linked);
+    })?;
+    for hold in holds.iter().filter(|hold| hold.exclusive) {
+        // What its end would give back is what it locks.
+        let end = Txn::expiry(Box::new(hold.clone()), count);
+        for op in end.row_ops() {
+            shards[op.key.account.shard(count)].restore_lock(op.key, hold.token);
+        }
+    }
+    recovery::records(store, |key, version| {
+        shards[key.shard(count)].restore_record(&key, version);
     })?;
     Ok(shards)
 }
@@ -97,6 +116,7 @@ struct Parts {
     directory: Arc<Directory>,
     store: Arc<RocksStore>,
     recovered: Recovered,
+    holds: Vec<Hold>,
 }
 
 /// The commit log and the materializer behind it, at work.
@@ -128,11 +148,16 @@ impl Parts {
     ) -> Result<Engine, Error> {
         let logging = self.start_logging(log)?;
         let Sharding { to_shards, votes, actors } = self.start_shards(balances, &logging.to_log)?;
-        let Self { limits, clock, poison, directory, store, recovered } = self;
+        let Self { limits, clock, poison, directory, store, recovered, holds } = self;
         let Logging { to_log, log, folding, durable, applied, requests, reader } = logging;
 
-        let seen = StoreSeen { reader: reader.clone(), durable: durable.clone() };
-        let start = Start { last_seq: recovered.last.seq, supply: recovered.supplies };
+        let seen = StoreSeen {
+            reader: reader.clone(),
+            store: store.clone(),
+            durable: durable.clone(),
+            applied: applied.clone(),
+        };
+        let start = Start { last_seq: recovered.last.seq, supply: recovered.supplies, holds };
         let in_flight_max = limits.requests_in_flight_max + limits.reads_in_flight_max;
         let (inbox, from_door) = bounded(in_flight_max + INBOX_SPARE);
         let mut coordinator = Coordinator {
@@ -150,9 +175,17 @@ impl Parts {
 
         let drainer = folding.drainer();
         let stats = rocks::spawn_stats(&store, &poison)?;
+        let snapshots = Arc::new(Snapshots::new(store.horizon()?));
+        let retention = start_retention(&store, &snapshots, &applied, &limits, &poison)?;
+        let forgetful = store.clone();
         let finish = Box::new(move || {
             folding.join();
             stats.stop();
+            // What is being rewritten to forget would take its time; the next run goes on with it.
+            forgetful.stop_compactions();
+            if let Some(retention) = retention {
+                retention.stop();
+            }
         });
         let inner = Inner {
             limits,
@@ -162,10 +195,14 @@ impl Parts {
             inbox,
             requests,
             reads: Arc::new(InFlight::new()),
+            backups: Arc::new(InFlight::new()),
             durable,
             applied,
             reader,
+            store,
             drainer,
+            snapshots,
+            ids: IdSource::default(),
             metrics: EngineMetrics::new(),
             running: Mutex::new(Some(Running { actors, finish })),
         };
@@ -175,7 +212,7 @@ impl Parts {
     fn start_logging(&self, log: RocksLog) -> Result<Logging, Error> {
         let Self { limits, clock, poison, store, recovered, .. } = self;
         let durable = Arc::new(Durable::new(recovered.last));
-        let applied = Arc::new(Progress::new(recovered.applied.both()));
+        let applied = Arc::new(Progress::new(recovered.applied.all()));
         let unfolded = Arc::new(Unfolded::new());
         let requests = Arc::new(InFlight::new());
         let shared = MaterializerShared {
@@ -232,10 +269,29 @@ impl Parts {
     }
 }
 
+/// Forgets what is older than the limits say, in the background.
+fn start_retention(
+    store: &Arc<RocksStore>,
+    snapshots: &Arc<Snapshots>,
+    applied: &Arc<Progress>,
+    limits: &Limits,
+    poison: &Poison,
+) -> Result<Option<RetentionHandle>, Error> {
+    let shared = RetentionShared {
+        journal: store.clone(),
+        versions: store.clone(),
+        snapshots: snapshots.clone(),
+        applied: applied.clone(),
+    };
+    retention::start(shared, limits.history_retention_hours, poison)
+}
+
 /// The store's side of the memory of request ids.
 struct StoreSeen {
     reader: Arc<Reader>,
+    store: Arc<RocksStore>,
     durable: Arc<Durable>,
+    applied: Arc<Progress>,
 }
 
 impl SeenBefore for StoreSeen {
@@ -246,4 +302,35 @@ impl SeenBefore for StoreSeen {
     fn durable_decisions(&self) -> u64 {
         self.durable.decisions()
     }
+
+    fn resolution(&self, token: Token) -> Result<Option<Resolved>, String> {
+        resolution(&*self.store, &*self.store, token).map_err(|error| error.to_string())
+    }
+
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String> {
+        self.store.credited(asset, reference).map_err(|error| error.to_string())
+    }
+
+    fn applied_seq(&self) -> CommitSeq {
+        self.applied.seq()
+    }
+}
+
+/// How a hold was resolved, if that is folded.
+fn resolution(
+    store: &dyn VersionStore,
+    journal: &dyn Journal,
+    token: Token,
+) -> Result<Option<Resolved>, StoreError> {
+    let Some(number) = store.block_resolving(token)? else { return Ok(None) };
+    let block = journal.block(number)?;
+    let commit = block.as_ref().and_then(|block| {
+        let (seq, how) = block.find_resolution(token)?;
+        Some((block.commit_at(seq)?, how))
+    });
+    let lost = || StoreError::block(number, format!("it lacks the end of hold {token}"));
+    let (commit, how) = commit.ok_or_else(lost)?;
+    let hold = commit.txn.hold().ok_or_else(lost)?;
+    let is_withdrawal = matches!(hold.purpose, Purpose::Withdrawal(_));
+    Ok(Some(Resolved { how, seq: commit.seq, is_withdrawal }))
 }

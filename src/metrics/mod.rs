@@ -19,7 +19,7 @@
 //! use crosslatch::metrics::{self, CoordinatorMetrics};
 //!
 //! let exporter = metrics::install()?; // before the observers are made
-//! CoordinatorMetrics::new().votes(3, 0, 0);
+//! CoordinatorMetrics::new().votes(3, 0, 0, 0, 0);
 //! assert!(exporter.render().contains("crosslatch_votes_total{vote=\"yes\"} 3"));
 //! # Ok(())
 //! # }
@@ -41,7 +41,8 @@ use crate::error::{Error, Malformed};
 
 use self::histogram::Histograms;
 pub use self::observers::{
-    Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MaterializerMetrics, ShardMetrics,
+    Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MaterializerMetrics, RetentionMetrics,
+    ShardMetrics,
 };
 pub use self::rocks::{FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty};
 pub use self::table::{Kind, Label, METRICS, Metric, Values};
@@ -114,6 +115,7 @@ fn register_all() {
     LogMetrics::new();
     MaterializerMetrics::new();
     EngineMetrics::new();
+    RetentionMetrics::new();
     RocksMetrics::new();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let version = env!("CARGO_PKG_VERSION");
@@ -191,7 +193,9 @@ mod tests {
         coordinator.queue(20_000, 8);
         coordinator.prepare(150_000, 8);
         coordinator.decide(1, 8);
-        coordinator.votes(9, 2, 1);
+        coordinator.votes(9, 2, 1, 4, 3);
+        coordinator.holds(6);
+        coordinator.parked(2);
         coordinator.cross_shard(5, 2, 1);
         coordinator.conflict(Conflict::BalanceWait, 1);
         coordinator.waited(Conflict::BalanceWait, 90_000, 1);
@@ -206,7 +210,9 @@ mod tests {
         log.durable_seq(7);
         log.answered("swap", true, 7);
         log.answered("swap", false, 1);
+        log.answered("withdrawal_confirm", true, 1);
         log.rejected("insufficient_funds", 1);
+        log.resolved("expired", 3);
         log.request("swap", 1_000_000, 8);
         log.mailbox(4);
         log.supply_violation();
@@ -219,6 +225,8 @@ mod tests {
         engine.malformed("deposit", 2);
         engine.failed("link", 1);
         engine.overloaded(64);
+        engine.transact_retried();
+        RetentionMetrics::new().horizon_seq(4);
         let rocks = RocksMetrics::new();
         RocksProperty::ALL.iter().for_each(|property| rocks.set(*property, 1.0));
         let family = RocksFamilyMetrics::new("versions");
@@ -329,6 +337,13 @@ mod tests {
             (r#"crosslatch_rejects_total{reason="overloaded"}"#, 64.0),
             (r#"crosslatch_rejects_total{reason="stopped"}"#, 1.0),
             (r#"crosslatch_votes_total{vote="yes"}"#, 9.0),
+            (r#"crosslatch_votes_total{vote="busy"}"#, 4.0),
+            (r#"crosslatch_votes_total{vote="locked"}"#, 3.0),
+            ("crosslatch_holds", 6.0),
+            (r#"crosslatch_holds_resolved_total{how="expired"}"#, 3.0),
+            ("crosslatch_parked_requests", 2.0),
+            ("crosslatch_transaction_retries_total", 1.0),
+            ("crosslatch_history_horizon_seq", 4.0),
             (r#"crosslatch_cross_shard_total{shards="more"}"#, 1.0),
             (r#"crosslatch_mailbox_messages{actor="coordinator"}"#, 3.0),
             (r#"crosslatch_mailbox_messages{actor="shard",shard="1"}"#, 2.0),

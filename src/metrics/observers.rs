@@ -75,16 +75,19 @@ fn rejects(reason: &'static str) -> Counter {
 
 const KINDS: usize = table::KINDS.len();
 const REASONS: usize = table::REASONS.len();
+const RESOLUTIONS: usize = table::RESOLUTIONS.len();
 
 /// What the coordinator observes.
 pub struct CoordinatorMetrics {
     queue: Histogram,
     prepare: Histogram,
     decide: Histogram,
-    votes: [Counter; 3],
+    votes: [Counter; 5],
     cross_shard: [Counter; 3],
     conflicts: [Counter; 6],
     waits: [Histogram; 6],
+    holds: Gauge,
+    parked: Gauge,
     mailbox: Gauge,
 }
 
@@ -107,6 +110,8 @@ impl CoordinatorMetrics {
             conflicts: table::CONFLICTS.map(|kind| counter!(table::CONFLICT.name, "kind" => kind)),
             waits: table::CONFLICTS
                 .map(|kind| histogram!(table::WAIT_SECONDS.name, "kind" => kind)),
+            holds: gauge!(table::HOLDS.name),
+            parked: gauge!(table::PARKED.name),
             mailbox: mailbox("coordinator"),
         }
     }
@@ -127,8 +132,18 @@ impl CoordinatorMetrics {
     }
 
     /// Votes came in: so many of each.
-    pub fn votes(&self, yes: u64, no: u64, wait: u64) {
-        increment(&self.votes, [yes, no, wait]);
+    pub fn votes(&self, yes: u64, no: u64, wait: u64, busy: u64, locked: u64) {
+        increment(&self.votes, [yes, no, wait, busy, locked]);
+    }
+
+    /// So many holds are open.
+    pub fn holds(&self, open: usize) {
+        self.holds.set(open as f64);
+    }
+
+    /// So many requests wait for exclusive holds.
+    pub fn parked(&self, n: usize) {
+        self.parked.set(n as f64);
     }
 
     /// Requests were sequenced whose balances are on one shard, on two, and on more.
@@ -188,6 +203,7 @@ pub struct LogMetrics {
     settled: PerValue<Counter, KINDS>,
     rejected: PerValue<Counter, KINDS>,
     reasons: PerValue<Counter, REASONS>,
+    resolved: PerValue<Counter, RESOLUTIONS>,
     requests: PerValue<Histogram, KINDS>,
     mailbox: Gauge,
     supply_violations: Counter,
@@ -212,6 +228,10 @@ impl LogMetrics {
             settled: requests(table::KINDS, "settled"),
             rejected: requests(table::KINDS, "rejected"),
             reasons: PerValue::new(table::REASONS, rejects),
+            resolved: PerValue::new(
+                table::RESOLUTIONS,
+                |how| counter!(table::HOLDS_RESOLVED.name, "how" => how),
+            ),
             requests: PerValue::new(
                 table::KINDS,
                 |kind| histogram!(table::REQUEST_SECONDS.name, "kind" => kind),
@@ -256,6 +276,11 @@ impl LogMetrics {
     /// `n` requests were refused with that `Reject::code`.
     pub fn rejected(&self, code: &'static str, n: u64) {
         self.reasons.with(code, |counter| counter.increment(n));
+    }
+
+    /// `n` holds were ended in the way of that `Resolution::name`.
+    pub fn resolved(&self, how: &'static str, n: u64) {
+        self.resolved.with(how, |counter| counter.increment(n));
     }
 
     /// `n` requests of that `Command::kind` were answered `nanos` after they were accepted.
@@ -316,6 +341,29 @@ impl MaterializerMetrics {
     }
 }
 
+/// What keeps history within its bounds observes.
+pub struct RetentionMetrics {
+    horizon_seq: Gauge,
+}
+
+impl Default for RetentionMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RetentionMetrics {
+    /// Looks up the handle.
+    pub fn new() -> Self {
+        Self { horizon_seq: gauge!(table::HISTORY_HORIZON.name) }
+    }
+
+    /// Everything can be read as of this seq and later ones.
+    pub fn horizon_seq(&self, seq: u64) {
+        self.horizon_seq.set(seq as f64);
+    }
+}
+
 /// What the engine's door observes; shared by all callers.
 pub struct EngineMetrics {
     in_flight: Gauge,
@@ -324,6 +372,7 @@ pub struct EngineMetrics {
     malformed: Counter,
     overloaded: Counter,
     stopped: Counter,
+    transaction_retries: Counter,
 }
 
 impl Default for EngineMetrics {
@@ -342,6 +391,7 @@ impl EngineMetrics {
             malformed: rejects("malformed"),
             overloaded: rejects(table::OVERLOADED),
             stopped: rejects(table::STOPPED),
+            transaction_retries: counter!(table::TRANSACTION_RETRIES.name),
         }
     }
 
@@ -369,13 +419,18 @@ impl EngineMetrics {
     pub fn overloaded(&self, n: u64) {
         self.overloaded.increment(n);
     }
+
+    /// A transaction is run again after a conflict.
+    pub fn transact_retried(&self) {
+        self.transaction_retries.increment(1);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{AssetSpec, Command, Swap, Transfer};
-    use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg};
+    use crate::request::{Action, AssetSpec, Command, Prepare, Resolve, Swap, Transfer};
+    use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg, Resolution, Token};
 
     #[test]
     fn every_kind_of_command_is_in_the_table() {
@@ -390,15 +445,29 @@ mod tests {
             token: "native".into(),
             decimals: 18,
         };
+        let swap = Swap::new([leg, leg]).expect("well-formed");
+        let resolve = |action| Command::Resolve(Resolve { token: Token::default(), action });
         let commands = [
-            Command::Swap(Swap::new([leg, leg]).expect("well-formed")),
+            Command::Swap(swap.clone()),
             Command::Deposit(transfer()),
             Command::Withdraw(transfer()),
             Command::PutAsset(spec),
             Command::PutAccount { account, links: vec![] },
             Command::RemoveLink { account, chain },
+            Command::Prepare(Box::new(Prepare { swap, expires_in_ms: 1, exclusive: false })),
+            resolve(Action::Commit),
+            resolve(Action::Rollback),
+            resolve(Action::Confirm),
+            resolve(Action::Cancel),
+            resolve(Action::Expire),
+            Command::Transact(Box::default()),
         ];
         assert_eq!(commands.each_ref().map(Command::kind), table::KINDS);
+    }
+
+    #[test]
+    fn every_resolution_is_in_the_table() {
+        assert_eq!(Resolution::ALL.map(Resolution::name), table::RESOLUTIONS);
     }
 
     #[test]

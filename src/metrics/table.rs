@@ -119,7 +119,21 @@ const fn open(name: &'static str, what: &'static str) -> Label {
 }
 
 /// Every `Command::kind`.
-pub(super) const KINDS: [&str; 6] = ["swap", "deposit", "withdrawal", "asset", "account", "link"];
+pub(super) const KINDS: [&str; 13] = [
+    "swap",
+    "deposit",
+    "withdrawal",
+    "asset",
+    "account",
+    "link",
+    "prepare",
+    "commit",
+    "rollback",
+    "withdrawal_confirm",
+    "withdrawal_cancel",
+    "expire",
+    "transaction",
+];
 /// Settled, rejected, failed.
 pub(super) const OUTCOMES: [&str; 3] = ["settled", "rejected", "failed"];
 /// Queue, prepare, decide, apply, persist.
@@ -127,8 +141,10 @@ pub(super) const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "pe
 /// In the order of the variants of [`super::Conflict`].
 pub(super) const CONFLICTS: [&str; 6] =
     ["balance_wait", "lock_wait", "lock_timeout", "busy", "read_validation", "duplicate_request"];
-/// Yes, no, wait.
-pub(super) const VOTES: [&str; 3] = ["yes", "no", "wait"];
+/// In the order of `Vote`'s variants.
+pub(super) const VOTES: [&str; 5] = ["yes", "no", "wait", "busy", "locked"];
+/// Every name of a `Resolution`, in its order.
+pub(super) const RESOLUTIONS: [&str; 3] = ["committed", "rolled_back", "expired"];
 /// One shard, two, more.
 pub(super) const SHARD_COUNTS: [&str; 3] = ["1", "2", "more"];
 /// Actors with a mailbox. Only `shard` has a `shard` label.
@@ -182,7 +198,8 @@ pub(super) const REQUESTS: Metric = counter(
     "crosslatch_requests_total",
     "requests",
     &[KIND, listed("outcome", &OUTCOMES)],
-    "Requests by how they ended: settled and rejected were answered, failed got no answer.",
+    "Requests by how they ended: settled and rejected were answered, failed got no answer. Holds \
+     that the engine itself ended count as settled, under the kind expire.",
 );
 pub(super) const REJECTS: Metric = counter(
     "crosslatch_rejects_total",
@@ -222,7 +239,8 @@ pub(super) const VOTE: Metric = counter(
     "crosslatch_votes_total",
     "votes",
     &[listed("vote", &VOTES)],
-    "Votes of shards on requests; wait is followed by a yes or a no of its own.",
+    "Votes of shards on requests; wait is followed by another vote. After busy (a transaction met \
+     something undecided) and locked (an exclusive hold is in the way) a request is asked anew.",
 );
 pub(super) const CROSS_SHARD: Metric = counter(
     "crosslatch_cross_shard_total",
@@ -241,6 +259,30 @@ pub(super) const IN_FLIGHT: Metric = gauge(
     "requests",
     &[],
     "Requests accepted and not yet answered.",
+);
+pub(super) const HOLDS: Metric = gauge(
+    "crosslatch_holds",
+    "holds",
+    &[],
+    "Open holds: prepared swaps and withdrawals that are neither resolved nor expired.",
+);
+pub(super) const HOLDS_RESOLVED: Metric = counter(
+    "crosslatch_holds_resolved_total",
+    "holds",
+    &[listed("how", &RESOLUTIONS)],
+    "Holds ended, by what became of their amounts.",
+);
+pub(super) const PARKED: Metric = gauge(
+    "crosslatch_parked_requests",
+    "requests",
+    &[],
+    "Requests that wait for the end of an exclusive hold; they hold nothing meanwhile.",
+);
+pub(super) const TRANSACTION_RETRIES: Metric = counter(
+    "crosslatch_transaction_retries_total",
+    "transactions",
+    &[],
+    "Transactions that were run again from their beginning after a conflict.",
 );
 pub(super) const GROUP_SIZE: Metric = histogram(
     "crosslatch_commit_group_size",
@@ -274,6 +316,12 @@ pub(super) const APPLIED_SEQ: Metric = gauge(
     "commit_seq",
     &[],
     "Highest commit_seq folded into the version store; it lags behind the durable one.",
+);
+pub(super) const HISTORY_HORIZON: Metric = gauge(
+    "crosslatch_history_horizon_seq",
+    "commit_seq",
+    &[],
+    "Oldest commit_seq as of which everything can still be read.",
 );
 pub(super) const FOLD_SECONDS: Metric = histogram(
     "crosslatch_fold_seconds",
@@ -408,11 +456,16 @@ pub const METRICS: &[Metric] = &[
     CROSS_SHARD,
     MAILBOX,
     IN_FLIGHT,
+    HOLDS,
+    HOLDS_RESOLVED,
+    PARKED,
+    TRANSACTION_RETRIES,
     GROUP_SIZE,
     GROUP_SIZE_BYTES,
     FSYNC_SECONDS,
     DURABLE_SEQ,
     APPLIED_SEQ,
+    HISTORY_HORIZON,
     FOLD_SECONDS,
     FOLD_SIZE,
     SUPPLY_VIOLATIONS,

@@ -12,10 +12,11 @@ use crate::error::{Malformed, Reject};
 use crate::request::{Command, Request};
 use crate::types::{AccountId, ChainId, ChainKind, RequestId};
 
-use super::extract::{JsonBody, Key, Param, number};
+use super::extract::{JsonBody, Key};
 use super::json::{self, Object, Value, within};
 use super::names::Names;
 use super::problem::Problem;
+use super::query::{Param, number};
 use super::reads::{BalanceBody, balance_bodies};
 use super::receipt::{self, Answer};
 use super::state::{App, Asked};

@@ -10,10 +10,11 @@ use crate::error::Malformed;
 use crate::request::{AssetSpec, Command, Request};
 use crate::types::{ChainId, ChainKind};
 
-use super::extract::{JsonBody, Key, Param};
+use super::extract::{JsonBody, Key};
 use super::json::{self, Object, Value};
 use super::names::Names;
 use super::problem::Problem;
+use super::query::Param;
 use super::receipt::{self, Answer, AssetBody};
 use super::state::{App, Asked};
 

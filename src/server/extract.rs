@@ -1,4 +1,4 @@
-//! What a handler takes out of an HTTP request: its body, its id, parts of its path.
+//! What a handler takes out of an HTTP request: its body, and the id that it goes under.
 //!
 //! Axum's own extractors answer in plain text; these answer with a [`Problem`]. Bodies are bounded
 //! one by one ([`BODY_BYTES_MAX`]), together ([`BODIES_KIB_MAX`]) and in time.
@@ -9,15 +9,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::BODY_BYTES_MAX;
 use crate::error::Malformed;
-use crate::types::{CommitSeq, RequestId};
+use crate::types::RequestId;
 
 use super::json::{self, Object};
 use super::problem::Problem;
@@ -171,50 +170,6 @@ impl Key {
             let why = "is missing; give a UUID, best of version 7, here or as Idempotency-Key";
             Malformed::new("request_id", why)
         })
-    }
-}
-
-/// The variable parts of a path, as text.
-pub(super) struct Param<T>(pub(super) T);
-
-impl<T: DeserializeOwned + Send> FromRequestParts<App> for Param<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        match Path::from_request_parts(parts, app).await {
-            Ok(Path(values)) => Ok(Self(values)),
-            Err(rejection) => Err(Problem::malformed("path", rejection.body_text())),
-        }
-    }
-}
-
-/// A number in a path.
-///
-/// # Errors
-/// The name of the part and what is wrong with it.
-pub(super) fn number(name: &str, text: &str) -> Result<u64, Problem> {
-    json::number_from(text).map_err(|why| Problem::malformed(name, why))
-}
-
-/// `?at=SEQ`, and nothing else.
-pub(super) struct At(pub(super) Option<CommitSeq>);
-
-impl FromRequestParts<App> for At {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default();
-        let mut at = None;
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if name != "at" {
-                return Err(Problem::malformed(name, "is not a parameter known here"));
-            }
-            if at.replace(CommitSeq::new(number("at", value)?)).is_some() {
-                return Err(Problem::malformed("at", "is given twice"));
-            }
-        }
-        Ok(Self(at))
     }
 }
 

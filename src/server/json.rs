@@ -94,6 +94,26 @@ impl<'a> Object<'a> {
         read(value).map(Some).map_err(|why| Malformed::new(name, why))
     }
 
+    /// Takes a field that must be there, and may be `null`.
+    ///
+    /// # Errors
+    /// The field, and that it is missing or what `read` says is wrong with it.
+    pub(super) fn nullable<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value<'a>) -> Result<T, String>,
+    ) -> Result<Option<T>, Malformed> {
+        if !self.has(name) {
+            return Err(Malformed::new(name, "is missing"));
+        }
+        self.optional(name, read)
+    }
+
+    /// Whether a field is there, `null` or not, and nobody has taken it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields.iter().any(|(field, _)| field == name)
+    }
+
     /// Takes a field that must be there.
     ///
     /// # Errors
@@ -223,7 +243,16 @@ pub(super) fn number_from(text: &str) -> Result<u64, String> {
     u64::try_from(whole.get()).map_err(|_| format!("is above {}", u64::MAX))
 }
 
-/// `true` or `false` are for no field yet; numbers and strings are told apart by their first byte.
+/// `true` or `false`.
+pub(super) fn flag(value: Value<'_>) -> Result<bool, String> {
+    match value.get() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither true nor false".into()),
+    }
+}
+
+/// Numbers and strings are told apart by their first byte.
 fn digits(value: Value<'_>) -> Result<Cow<'_, str>, String> {
     match value.get().as_bytes().first() {
         Some(b'"') => text(value),
@@ -248,7 +277,11 @@ pub(super) fn request_id(value: Value<'_>) -> Result<RequestId, String> {
 
 /// An RFC 3339 time, rounded down to microseconds; one before 1970 is the same as 1970.
 pub(super) fn time(value: Value<'_>) -> Result<Time, String> {
-    let text = text(value)?;
+    time_from(&text(value)?)
+}
+
+/// A time as it stands in a query.
+pub(super) fn time_from(text: &str) -> Result<Time, String> {
     let stamp: jiff::Timestamp = text
         .parse()
         .map_err(|_| "is not an RFC 3339 time, as in 2026-01-31T12:00:00Z".to_owned())?;
@@ -315,6 +348,15 @@ mod tests {
         assert_eq!(of("\"1970-01-01T02:00:00+02:00\"", time), Ok(Time::new(0)));
         assert!(of("\"tomorrow\"", time).is_err());
         assert!(of("12", time).is_err());
+        assert_eq!(time_from("1970-01-01T00:00:01Z"), Ok(Time::new(1_000_000)));
+    }
+
+    #[test]
+    fn flags_are_true_or_false() {
+        assert_eq!((of("true", flag), of("false", flag)), (Ok(true), Ok(false)));
+        for json in ["\"true\"", "1", "{}"] {
+            assert!(of(json, flag).is_err(), "{json}");
+        }
     }
 
     #[test]
@@ -324,6 +366,8 @@ mod tests {
         assert_eq!(object.required("a", number), Ok(1));
         assert_eq!(object.optional("b", number), Ok(None));
         assert_eq!(object.optional("missing", number), Ok(None));
+        assert!(object.has("c") && !object.has("b") && !object.has("missing"));
+        assert_eq!(object.nullable("missing", number).expect_err("missing").why, "is missing");
         let error = object.required("c", number).expect_err("not a number");
         assert_eq!(error.field, "c");
         assert_eq!(object.required("e", number).expect_err("missing").why, "is missing");

@@ -11,17 +11,27 @@
 
 mod accounts;
 mod assets;
+mod backups;
+mod bytes;
 mod extract;
 mod health;
+mod history;
+mod holds;
 mod json;
+mod keys;
+mod legs;
 mod listener;
 mod names;
+mod prepared;
 pub mod problem;
+mod query;
 mod reads;
 mod receipt;
 mod state;
 mod swaps;
+mod transactions;
 mod transfers;
+mod withdrawals;
 
 use std::io;
 use std::net::TcpListener;
@@ -44,14 +54,25 @@ pub fn router(app: App) -> Router {
         .route("/v1/accounts/{account}/links", post(accounts::link))
         .route("/v1/accounts/{account}/links/{chain_id}", delete(accounts::unlink))
         .route("/v1/accounts/{account}/balances", get(reads::balances))
+        .route("/v1/accounts/{account}/history", get(history::get))
         .route("/v1/links/{chain_id}/{address}", get(accounts::by_address))
         .route("/v1/deposits", post(transfers::deposit))
-        .route("/v1/withdrawals", post(transfers::withdraw))
+        .route("/v1/withdrawals", post(withdrawals::open))
+        .route("/v1/withdrawals/{id}", get(withdrawals::get))
+        .route("/v1/withdrawals/{id}/confirm", post(withdrawals::confirm))
+        .route("/v1/withdrawals/{id}/cancel", post(withdrawals::cancel))
         .route("/v1/swaps", post(swaps::one))
         .route("/v1/swaps:batch", post(swaps::batch))
         .route("/v1/swaps/{request_id}", get(reads::outcome))
+        .route("/v1/prepared", post(prepared::prepare))
+        .route("/v1/prepared/{token}", get(prepared::get))
+        .route("/v1/prepared/{token}/commit", post(prepared::commit))
+        .route("/v1/prepared/{token}/rollback", post(prepared::rollback))
+        .route("/v1/transactions", post(transactions::transact))
+        .route("/v1/keys/{key}", get(keys::get))
         .route("/v1/requests/{request_id}", get(reads::outcome))
         .route("/v1/audit", get(reads::audit))
+        .route("/v1/backups", post(backups::post))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/version", get(health::version))

@@ -11,8 +11,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::ASSETS_MAX;
 use crate::directory::Directory;
 use crate::error::Reject;
-use crate::request::{Command, Swap, Transfer};
-use crate::types::{AccountId, AssetId, Leg};
+use crate::request::{Command, Swap, Transact, Transfer};
+use crate::types::{AccountId, AssetId, BalanceKey, Key, Leg, Subject};
+
+use super::holds::field_of;
 
 /// Set in every stand-in, and in no asset's number.
 const STAND_IN: u32 = 1 << 31;
@@ -50,13 +52,7 @@ impl Names {
     /// Whether this request, sent while one of its assets did not exist, went under `asset` in
     /// that asset's place; if so, the asset's name.
     pub(super) fn stand_in_of(&self, asset: AssetId, directory: &Directory) -> Option<Box<str>> {
-        let now: Vec<AssetId> = match self.command.as_ref()? {
-            Command::Swap(swap) => swap.legs().iter().map(|leg| leg.asset).collect(),
-            Command::Deposit(transfer) | Command::Withdraw(transfer) => vec![transfer.asset],
-            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
-                vec![]
-            }
-        };
+        let now = assets_of(self.command.as_ref()?);
         let mut names = now.into_iter().filter_map(|asset| self.asset(asset, directory));
         names.find(|name| stand_in(name) == asset)
     }
@@ -75,10 +71,22 @@ impl Names {
             (Reject::Malformed(malformed), _) => Some(malformed.field.clone()),
             (Reject::RequestIdReused, _) => Some("request_id".into()),
             (Reject::Expired, _) => Some("deadline".into()),
-            (reject, Some(Command::Swap(swap))) => field_of_swap(reject, swap, directory),
+            (reject, Some(Command::Swap(swap))) => {
+                field_of_legs(reject, "legs", swap.legs(), directory)
+            }
+            (reject, Some(Command::Prepare(prepare))) => {
+                field_of_legs(reject, "legs", prepare.swap.legs(), directory)
+            }
+            (reject, Some(Command::Transact(transact))) => {
+                field_of_transact(reject, transact, directory)
+            }
             (reject, Some(Command::Deposit(transfer) | Command::Withdraw(transfer))) => {
                 field_of_transfer(reject, transfer)
             }
+            (
+                Reject::UnknownToken(_) | Reject::AlreadyResolved { .. },
+                Some(Command::Resolve(resolve)),
+            ) => Some(field_of(resolve.action).into()),
             (Reject::AlreadyExists(_), _) => Some("asset".into()),
             (Reject::UnknownAccount(_), _) => Some("account".into()),
             (Reject::AlreadyLinked(_), _) => Some("links".into()),
@@ -91,24 +99,64 @@ fn stand_in(name: &str) -> AssetId {
     AssetId::new(STAND_IN | (xxh3_64(name.as_bytes()) >> 33) as u32)
 }
 
-/// The command with other assets in place of its own.
-fn rename(command: Command, asset: impl Fn(AssetId) -> AssetId) -> Command {
+/// The assets that a command names.
+fn assets_of(command: &Command) -> Vec<AssetId> {
+    let of_legs = |legs: &[Leg]| legs.iter().map(|leg| leg.asset).collect();
     match command {
-        Command::Swap(swap) => {
-            let legs = swap.legs().iter().map(|leg| Leg { asset: asset(leg.asset), ..*leg });
-            Command::Swap(Swap::new(legs).expect("assets do not decide a swap's form"))
+        Command::Swap(swap) => of_legs(swap.legs()),
+        Command::Prepare(prepare) => of_legs(prepare.swap.legs()),
+        Command::Deposit(transfer) | Command::Withdraw(transfer) => vec![transfer.asset],
+        Command::Transact(transact) => {
+            let reads = transact.reads.iter().filter_map(|read| match &read.subject {
+                Subject::Balance(balance) => Some(balance.asset),
+                Subject::Key(_) => None,
+            });
+            reads.chain(transact.transfers.iter().map(|leg| leg.asset)).collect()
         }
-        Command::Deposit(to) => Command::Deposit(Transfer { asset: asset(to.asset), ..to }),
-        Command::Withdraw(from) => Command::Withdraw(Transfer { asset: asset(from.asset), ..from }),
-        directory => directory,
+        Command::Resolve(_)
+        | Command::PutAsset(_)
+        | Command::PutAccount { .. }
+        | Command::RemoveLink { .. } => vec![],
     }
 }
 
-fn field_of_swap(reject: &Reject, swap: &Swap, directory: &Directory) -> Option<String> {
-    let legs = swap.legs();
+/// The command with other assets in place of its own.
+fn rename(command: Command, asset: impl Fn(AssetId) -> AssetId) -> Command {
+    let legs = |legs: &[Leg]| -> Vec<Leg> {
+        legs.iter().map(|leg| Leg { asset: asset(leg.asset), ..*leg }).collect()
+    };
+    let swap = |swap: &Swap| Swap::new(legs(swap.legs())).expect("assets do not decide its form");
+    match command {
+        Command::Swap(of) => Command::Swap(swap(&of)),
+        Command::Prepare(mut prepare) => {
+            prepare.swap = swap(&prepare.swap);
+            Command::Prepare(prepare)
+        }
+        Command::Deposit(to) => Command::Deposit(Transfer { asset: asset(to.asset), ..to }),
+        Command::Withdraw(from) => Command::Withdraw(Transfer { asset: asset(from.asset), ..from }),
+        Command::Transact(mut transact) => {
+            transact.transfers = legs(&transact.transfers);
+            for read in &mut transact.reads {
+                if let Subject::Balance(balance) = &mut read.subject {
+                    balance.asset = asset(balance.asset);
+                }
+            }
+            Command::Transact(transact)
+        }
+        other => other,
+    }
+}
+
+/// The place among the legs in the list `list` that a refusal is about.
+fn field_of_legs(
+    reject: &Reject,
+    list: &str,
+    legs: &[Leg],
+    directory: &Directory,
+) -> Option<String> {
     let party = |index: usize, account: AccountId| {
         let side = if legs[index].from == account { "from" } else { "to" };
-        Some(format!("legs[{index}].{side}"))
+        Some(format!("{list}[{index}].{side}"))
     };
     let is_party = |index: &usize, account: AccountId| {
         legs[*index].from == account || legs[*index].to == account
@@ -117,7 +165,7 @@ fn field_of_swap(reject: &Reject, swap: &Swap, directory: &Directory) -> Option<
     match reject {
         Reject::UnknownAsset(asset) => {
             let index = places.find(|index| legs[*index].asset == *asset)?;
-            Some(format!("legs[{index}].asset"))
+            Some(format!("{list}[{index}].asset"))
         }
         Reject::UnknownAccount(account) => {
             party(places.find(|index| is_party(index, *account))?, *account)
@@ -126,20 +174,66 @@ fn field_of_swap(reject: &Reject, swap: &Swap, directory: &Directory) -> Option<
             let there = |index: &usize| directory.chain(legs[*index].asset) == Some(*chain);
             party(places.find(|index| is_party(index, *account) && there(index))?, *account)
         }
-        Reject::InsufficientFunds { account, asset, .. } => {
+        Reject::InsufficientFunds { account, asset, .. }
+        | Reject::HeldShareExceeded { account, asset, .. } => {
             let pays =
                 |index: &usize| legs[*index].from == *account && legs[*index].asset == *asset;
-            Some(format!("legs[{}].amount", places.find(pays)?))
+            Some(format!("{list}[{}].amount", places.find(pays)?))
+        }
+        Reject::TooManyHolds { account: Some(account), .. } => {
+            Some(format!("{list}[{}].from", places.find(|index| legs[*index].from == *account)?))
         }
         _ => None,
     }
 }
 
+/// The place in a transaction that a refusal is about.
+fn field_of_transact(
+    reject: &Reject,
+    transact: &Transact,
+    directory: &Directory,
+) -> Option<String> {
+    let read = |is: &dyn Fn(&Subject) -> bool, member: &str| {
+        let place = transact.reads.iter().position(|read| is(&read.subject))?;
+        Some(format!("reads[{place}]{member}"))
+    };
+    match reject {
+        Reject::UnknownAsset(asset) => {
+            let of =
+                |subject: &Subject| matches!(subject, Subject::Balance(it) if it.asset == *asset);
+            read(&of, ".asset")
+        }
+        Reject::Conflict { subject } => {
+            let written = |key: &Key| {
+                let place = transact.writes.iter().position(|write| write.key == *key)?;
+                Some(format!("writes[{place}].key"))
+            };
+            let moved = |of: &BalanceKey| {
+                let touches = |leg: &Leg| {
+                    leg.asset == of.asset && (leg.from == of.account || leg.to == of.account)
+                };
+                Some(format!("transfers[{}]", transact.transfers.iter().position(touches)?))
+            };
+            read(&|it| it == subject, "").or_else(|| match subject {
+                Subject::Key(key) => written(key),
+                Subject::Balance(of) => moved(of),
+            })
+        }
+        _ => None,
+    }
+    .or_else(|| field_of_legs(reject, "transfers", &transact.transfers, directory))
+}
+
 fn field_of_transfer(reject: &Reject, transfer: &Transfer) -> Option<String> {
     let field = match reject {
         Reject::UnknownAsset(asset) if *asset == transfer.asset => "asset",
-        Reject::UnknownAccount(_) | Reject::NotLinked { .. } => "account",
-        Reject::SupplyExceeded(_) | Reject::InsufficientFunds { .. } => "amount",
+        Reject::UnknownAccount(_) | Reject::NotLinked { .. } | Reject::TooManyHolds { .. } => {
+            "account"
+        }
+        Reject::SupplyExceeded(_)
+        | Reject::InsufficientFunds { .. }
+        | Reject::HeldShareExceeded { .. } => "amount",
+        Reject::AlreadyCredited { .. } => "reference",
         _ => return None,
     };
     Some(field.into())
@@ -148,8 +242,8 @@ fn field_of_transfer(reject: &Reject, transfer: &Transfer) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::AssetSpec;
-    use crate::types::{Amount, ChainId, ChainKind};
+    use crate::request::{AssetSpec, Read, Write};
+    use crate::types::{Amount, ChainId, ChainKind, CommitSeq};
 
     fn asset(name: &str) -> AssetSpec {
         AssetSpec {
@@ -205,9 +299,51 @@ mod tests {
         let field = |reject| names.field(&reject, &directory).expect("a field");
         assert_eq!(field(Reject::UnknownAccount(account)), "legs[0].to");
         assert_eq!(field(Reject::NotLinked { account, chain: ChainId::new(1) }), "legs[0].to");
-        let (asset, seq) = (AssetId::new(0), crate::types::CommitSeq::new(1));
+        let (asset, seq) = (AssetId::new(0), CommitSeq::new(1));
         let short_by = Amount::new(1);
         let short = Reject::InsufficientFunds { account, asset, short_by, seq };
         assert_eq!(field(short), "legs[1].amount");
+    }
+
+    #[test]
+    fn conflicts_name_what_was_read_or_written() {
+        let directory = Directory::new();
+        directory.insert_asset(asset("ETH"));
+        let mut names = Names::default();
+        let eth = names.resolve("ETH", &directory);
+        let doge = names.resolve("DOGE", &directory);
+        let key = |text: &str| Key::new(text.as_bytes());
+        let balance = |account, asset| {
+            Subject::Balance(BalanceKey { account: AccountId::new(account), asset })
+        };
+        let read = |subject| Read { subject, version: CommitSeq::new(1) };
+        let (from, to, amount) = (AccountId::new(1), AccountId::new(2), Amount::new(1));
+        let transact = Transact {
+            reads: vec![
+                read(Subject::Key(key("a"))),
+                read(balance(1, eth)),
+                read(balance(3, doge)),
+            ],
+            writes: vec![Write { key: key("b"), value: None }],
+            transfers: vec![Leg { from, to, asset: eth, amount }],
+        };
+        names.keep(&Command::Transact(Box::new(transact)));
+        let field = |reject| names.field(&reject, &directory).expect("a field");
+        let conflict = |subject| field(Reject::Conflict { subject });
+        assert_eq!(conflict(Subject::Key(key("a"))), "reads[0]");
+        assert_eq!(conflict(balance(1, eth)), "reads[1]");
+        assert_eq!(conflict(Subject::Key(key("b"))), "writes[0].key");
+        assert_eq!(conflict(balance(2, eth)), "transfers[0]");
+        assert_eq!(field(Reject::UnknownAsset(doge)), "reads[2].asset");
+        assert_eq!(field(Reject::UnknownAccount(to)), "transfers[0].to");
+        directory.insert_asset(asset("DOGE"));
+        let mut later = Names::default();
+        let read = Read {
+            subject: balance(3, later.resolve("DOGE", &directory)),
+            version: CommitSeq::new(0),
+        };
+        let transact = Transact { reads: vec![read], ..Transact::default() };
+        later.keep(&Command::Transact(Box::new(transact)));
+        assert_eq!(later.stand_in_of(doge, &directory).as_deref(), Some("DOGE"));
     }
 }

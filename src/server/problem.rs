@@ -14,8 +14,12 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::error::{Error, Malformed, Reject};
-use crate::types::{AccountId, Amount, ChainId, CommitSeq, RequestId};
+use crate::types::{
+    AccountId, Amount, AssetId, BalanceKey, ChainId, CommitSeq, RequestId, Resolution, Subject,
+    Token,
+};
 
+use super::bytes;
 use super::json::NotAnObject;
 
 /// Seconds after which a caller that met `overloaded` may try again.
@@ -38,18 +42,26 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 21] = [
+pub const CODES: [Code; 29] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("request_id_reused", 409, "The request id was used for another request"),
     code("expired", 410, "The deadline has passed"),
+    code("unknown_token", 404, "No such hold"),
+    code("already_resolved", 409, "The hold was resolved in another way"),
     code("unknown_asset", 404, "No such asset"),
     code("unknown_chain", 404, "No asset is on such a chain"),
     code("unknown_account", 404, "No such account"),
     code("already_exists", 409, "It exists with another description"),
     code("already_linked", 409, "The link would not be unique"),
+    code("already_credited", 409, "The reference was credited before"),
     code("not_linked", 422, "A party has no address on the asset's chain"),
+    code("conflict", 409, "Something that was read has changed"),
     code("supply_exceeded", 422, "The asset's supply is capped"),
+    code("held_share_exceeded", 422, "Too much of the balance would be set aside"),
     code("insufficient_funds", 422, "A party has less than it would pay"),
+    code("too_many_holds", 409, "Too many holds are open"),
+    code("lock_timeout", 409, "An exclusive hold was in the way for too long"),
+    code("history_expired", 410, "What was asked for is not remembered any more"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
     code("not_found", 404, "There is no such path"),
@@ -83,8 +95,25 @@ struct Members {
     asset: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     chain_id: Option<ChainId>,
+    /// Base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    how: Option<Resolution>,
+    /// Of what happened before and is in the way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit_seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     short_by: Option<Amount>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_percent: Option<u8>,
+    /// The oldest seq that can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest: Option<String>,
     /// The state that was seen: a decimal string like every seq.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<String>,
@@ -118,7 +147,14 @@ impl Problem {
             account: None,
             asset: None,
             chain_id: None,
+            key: None,
+            token: None,
+            how: None,
+            commit_seq: None,
             short_by: None,
+            max: None,
+            max_percent: None,
+            oldest: None,
             seq: None,
             time: None,
             line: None,
@@ -135,28 +171,8 @@ impl Problem {
     /// A refusal, with what it says of itself. `asset` is the name of the asset that it is about.
     pub(super) fn reject(reject: &Reject, asset: Option<&str>) -> Self {
         let mut problem = Self::new(reject.code(), detail(reject, asset));
-        let members = &mut *problem.0;
-        members.asset = asset.map(str::to_owned);
-        match reject {
-            Reject::Malformed(malformed) => members.field = Some(malformed.field.clone()),
-            Reject::UnknownChain(chain) => members.chain_id = Some(*chain),
-            Reject::UnknownAccount(account) => members.account = Some(*account),
-            Reject::NotLinked { account, chain } => {
-                members.account = Some(*account);
-                members.chain_id = Some(*chain);
-            }
-            Reject::InsufficientFunds { account, asset: _, short_by, seq } => {
-                members.account = Some(*account);
-                members.short_by = Some(*short_by);
-                members.seq = Some(seq.to_string());
-            }
-            Reject::RequestIdReused
-            | Reject::Expired
-            | Reject::UnknownAsset(_)
-            | Reject::AlreadyExists(_)
-            | Reject::AlreadyLinked(_)
-            | Reject::SupplyExceeded(_) => {}
-        }
+        problem.0.asset = asset.map(str::to_owned);
+        problem.0.add(reject);
         problem
     }
 
@@ -193,6 +209,66 @@ impl Problem {
     }
 }
 
+impl Members {
+    /// What a refusal says of itself, but for the asset, which goes by its name.
+    fn add(&mut self, reject: &Reject) {
+        match reject {
+            Reject::Malformed(malformed) => self.field = Some(malformed.field.clone()),
+            Reject::UnknownChain(chain) => self.chain_id = Some(*chain),
+            Reject::UnknownAccount(account) => self.account = Some(*account),
+            Reject::NotLinked { account, chain } => {
+                self.account = Some(*account);
+                self.chain_id = Some(*chain);
+            }
+            Reject::InsufficientFunds { account, asset: _, short_by, seq } => {
+                self.account = Some(*account);
+                self.short_by = Some(*short_by);
+                self.seq = Some(seq.to_string());
+            }
+            Reject::UnknownToken(token) | Reject::LockTimeout { token } => {
+                self.token = Some(*token);
+            }
+            Reject::AlreadyResolved { token, how, seq } => {
+                self.token = Some(*token);
+                self.how = Some(*how);
+                self.commit_seq = Some(seq.to_string());
+            }
+            Reject::AlreadyCredited { asset: _, seq } => self.commit_seq = Some(seq.to_string()),
+            Reject::Conflict { subject: Subject::Key(key) } => {
+                self.key = Some(bytes::shown(key.bytes()));
+            }
+            Reject::Conflict { subject: Subject::Balance(of) } => self.account = Some(of.account),
+            Reject::HeldShareExceeded { account, asset: _, max_percent } => {
+                self.account = Some(*account);
+                self.max_percent = Some(*max_percent);
+            }
+            Reject::TooManyHolds { account, max } => {
+                self.account = *account;
+                self.max = Some(*max);
+            }
+            Reject::RequestIdReused
+            | Reject::Expired
+            | Reject::UnknownAsset(_)
+            | Reject::AlreadyExists(_)
+            | Reject::AlreadyLinked(_)
+            | Reject::SupplyExceeded(_) => {}
+        }
+    }
+}
+
+/// The asset that a refusal is about.
+pub(super) const fn asset_of(reject: &Reject) -> Option<AssetId> {
+    match reject {
+        Reject::UnknownAsset(asset)
+        | Reject::SupplyExceeded(asset)
+        | Reject::AlreadyCredited { asset, .. }
+        | Reject::HeldShareExceeded { asset, .. }
+        | Reject::InsufficientFunds { asset, .. }
+        | Reject::Conflict { subject: Subject::Balance(BalanceKey { asset, .. }) } => Some(*asset),
+        _ => None,
+    }
+}
+
 /// The refusal in words, with the asset's name in place of its number.
 fn detail(reject: &Reject, asset: Option<&str>) -> String {
     let Some(asset) = asset else {
@@ -207,17 +283,23 @@ fn detail(reject: &Reject, asset: Option<&str>) -> String {
         Reject::SupplyExceeded(_) => {
             format!("the supply of asset {asset} would exceed the cap of 2^127 - 1")
         }
+        Reject::AlreadyCredited { seq, .. } => {
+            format!("the reference was credited already for {asset}, at seq {seq}")
+        }
+        Reject::HeldShareExceeded { account, max_percent, .. } => {
+            format!(
+                "more than {max_percent}% of the {asset} of account {account} would be set aside"
+            )
+        }
         Reject::InsufficientFunds { account, short_by, seq, .. } => {
             format!("account {account} is short of {asset} by {short_by} at seq {seq}")
         }
-        Reject::Malformed(_)
-        | Reject::RequestIdReused
-        | Reject::Expired
-        | Reject::UnknownChain(_)
-        | Reject::UnknownAccount(_)
-        | Reject::AlreadyExists(_)
-        | Reject::AlreadyLinked(_)
-        | Reject::NotLinked { .. } => reject.to_string(),
+        Reject::Conflict { subject: Subject::Balance(of) } => format!(
+            "the {asset} of account {} has changed since it was read, or is about to; read again \
+             and try again",
+            of.account
+        ),
+        other => other.to_string(),
     }
 }
 
@@ -246,6 +328,11 @@ impl From<Error> for Problem {
             Error::Storage(_) => Self::new("storage", error.to_string()),
             Error::Config(malformed) => malformed.clone().into(),
             Error::Read(reject) => Self::reject(reject, None),
+            Error::HistoryExpired { oldest } => {
+                let mut problem = Self::new("history_expired", error.to_string());
+                problem.0.oldest = Some(oldest.to_string());
+                problem
+            }
         }
     }
 }
@@ -271,7 +358,7 @@ impl IntoResponse for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::AssetId;
+    use crate::types::Key;
 
     #[test]
     fn every_refusal_has_a_documented_code_in_order_of_precedence() {
@@ -307,6 +394,54 @@ mod tests {
                 "seq": "11",
             })
         );
+    }
+
+    /// What a refusal shows beside status, code, title and detail.
+    fn particulars(reject: &Reject, asset: Option<&str>) -> serde_json::Value {
+        let mut shown = serde_json::to_value(Problem::reject(reject, asset)).expect("an object");
+        let members = shown.as_object_mut().expect("an object");
+        for common in ["status", "code", "title", "detail"] {
+            assert!(members.remove(common).is_some_and(|it| it.is_string()), "{common}");
+        }
+        shown
+    }
+
+    #[test]
+    fn refusals_say_what_was_in_the_way() {
+        let token = Token::of(RequestId::new(5));
+        let (account, asset) = (AccountId::new(7), AssetId::new(3));
+        let seq = CommitSeq::new(11);
+        let shown = |reject: Reject| {
+            let asset = asset_of(&reject).map(|_| "ETH");
+            particulars(&reject, asset)
+        };
+        use serde_json::json;
+        let unknown = json!({"token": token});
+        assert_eq!(shown(Reject::UnknownToken(token)), unknown);
+        assert_eq!(shown(Reject::LockTimeout { token }), unknown);
+        let how = Resolution::RolledBack;
+        assert_eq!(
+            shown(Reject::AlreadyResolved { token, how, seq }),
+            json!({"token": token, "how": "rolled_back", "commit_seq": "11"})
+        );
+        assert_eq!(
+            shown(Reject::AlreadyCredited { asset, seq }),
+            json!({"asset": "ETH", "commit_seq": "11"})
+        );
+        let subject = Subject::Key(Key::new(*b"a/b"));
+        assert_eq!(shown(Reject::Conflict { subject }), json!({"key": "YS9i"}));
+        let subject = Subject::Balance(BalanceKey { account, asset });
+        let of = json!({"account": 7, "asset": "ETH"});
+        assert_eq!(shown(Reject::Conflict { subject }), of);
+        assert_eq!(
+            shown(Reject::HeldShareExceeded { account, asset, max_percent: 50 }),
+            json!({"account": 7, "asset": "ETH", "max_percent": 50})
+        );
+        assert_eq!(
+            shown(Reject::TooManyHolds { account: Some(account), max: 9 }),
+            json!({"account": 7, "max": 9})
+        );
+        assert_eq!(shown(Reject::TooManyHolds { account: None, max: 9 }), json!({"max": 9}));
     }
 
     #[test]

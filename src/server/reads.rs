@@ -7,14 +7,15 @@ use serde::Serialize;
 
 use crate::directory::Directory;
 use crate::engine::Known;
-use crate::error::{Error, Reject};
+use crate::error::{Error, Malformed, Reject};
 use crate::message::BalanceNow;
-use crate::types::{AccountId, Amount, RequestId};
+use crate::types::{AccountId, Amount, CommitSeq, RequestId, Time};
 
 use super::accounts::{account_id, unknown_account};
-use super::extract::{At, Param};
+use super::json;
 use super::names::Names;
 use super::problem::Problem;
+use super::query::{Param, Query};
 use super::receipt::{self, Answer, asset_name};
 use super::state::{App, blocking};
 
@@ -70,28 +71,56 @@ pub(super) fn balance_bodies<'a>(
     shown.collect()
 }
 
-/// `?at=SEQ` → `{account, seq, balances: [{asset, available, held, version}]}`, from one snapshot.
+/// `?at=SEQ` or `?at_time=RFC3339` → `{account, seq, balances: [{asset, available, held, version}]}`,
+/// from one snapshot.
 pub(super) async fn balances(
     State(app): State<App>,
     Param(account): Param<String>,
-    At(at): At,
+    mut query: Query,
 ) -> Result<Response, Problem> {
     let account = account_id(&account)?;
+    let at = read_at(&mut query)?;
+    query.finish()?;
     let engine = app.engine().clone();
     let read = match at {
-        None => engine.balances(account).await,
-        Some(at) => blocking(move || engine.balances_at(account, at)).await?,
+        At::Now => engine.balances(account).await,
+        At::Seq(at) => blocking(move || engine.balances_at(account, at)).await?,
+        At::Time(time) => {
+            blocking(move || engine.seq_at(time).and_then(|at| engine.balances_at(account, at)))
+                .await?
+        }
     };
-    let snapshot = read.map_err(|error| match error {
-        Error::Read(Reject::UnknownAccount(account)) => unknown_account(account),
-        other => other.into(),
-    })?;
+    let snapshot = read.map_err(of_account)?;
     let body = BalancesBody {
         account,
         seq: snapshot.seq.to_string(),
         balances: balance_bodies(snapshot.balances.iter(), app.engine().directory()),
     };
     Ok(receipt::json(StatusCode::OK, &body))
+}
+
+/// As of when.
+enum At {
+    Now,
+    Seq(CommitSeq),
+    Time(Time),
+}
+
+fn read_at(query: &mut Query) -> Result<At, Malformed> {
+    match (query.seq("at")?, query.optional("at_time", json::time_from)?) {
+        (None, None) => Ok(At::Now),
+        (Some(seq), None) => Ok(At::Seq(seq)),
+        (None, Some(time)) => Ok(At::Time(time)),
+        (Some(_), Some(_)) => Err(Malformed::new("at_time", "does not go with at; give one")),
+    }
+}
+
+/// What went wrong with a read of the account that the path names.
+pub(super) fn of_account(error: Error) -> Problem {
+    match error {
+        Error::Read(Reject::UnknownAccount(account)) => unknown_account(account),
+        other => other.into(),
+    }
 }
 
 /// The receipt, the refusal, `pending` (202), or `unknown_request` (404).

@@ -9,12 +9,11 @@ use serde::Serialize;
 
 use crate::address::Link;
 use crate::directory::Directory;
-use crate::error::Reject;
-use crate::request::{AssetSpec, Command, LegReceipt, Outcome, Receipt, Refusal};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time};
+use crate::request::{Action, AssetSpec, Change, Command, LegReceipt, Outcome, Receipt, Refusal};
+use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time, Token};
 
 use super::names::Names;
-use super::problem::Problem;
+use super::problem::{Problem, asset_of};
 
 /// An answer as it stands in a response, alone or in a batch.
 #[derive(Debug, Serialize)]
@@ -55,12 +54,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// The refusal with the names and the field that its request had for what it is about.
 fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
     let reject = &refusal.reject;
-    let asset = match reject {
-        Reject::UnknownAsset(asset)
-        | Reject::SupplyExceeded(asset)
-        | Reject::InsufficientFunds { asset, .. } => names.asset(*asset, directory),
-        _ => None,
-    };
+    let asset = asset_of(reject).and_then(|asset| names.asset(asset, directory));
     let mut problem = Problem::reject(reject, asset.as_deref()).of(refusal.request_id);
     if let Some(field) = names.field(reject, directory) {
         problem = problem.at(field);
@@ -86,16 +80,34 @@ pub(super) struct ReceiptBody {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What {
-    Swap {
+    /// A swap, a transaction.
+    Moved {
         legs: Vec<LegBody>,
     },
+    /// A prepared swap.
+    SetAside {
+        token: Token,
+        expires_at: String,
+    },
+    /// The end of a hold: with the legs that moved, or a withdrawal's balance.
+    Resolved {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<Token>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        legs: Option<Vec<LegBody>>,
+        #[serde(flatten)]
+        around: Option<AroundBody>,
+    },
+    /// A deposit; a withdrawal, with its token.
     Transfer {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token: Option<Token>,
         account: AccountId,
         asset: Box<str>,
         amount: Amount,
         reference: Box<str>,
-        before: Amount,
-        after: Amount,
+        #[serde(flatten)]
+        around: AroundBody,
     },
     Asset(AssetBody),
     Account {
@@ -106,6 +118,19 @@ enum What {
         account: AccountId,
         chain_id: ChainId,
     },
+}
+
+/// A balance (available + held) around a request.
+#[derive(Debug, Serialize)]
+struct AroundBody {
+    before: Amount,
+    after: Amount,
+}
+
+impl From<Change> for AroundBody {
+    fn from(Change { before, after }: Change) -> Self {
+        Self { before, after }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -139,22 +164,28 @@ impl From<AssetSpec> for AssetBody {
 
 impl ReceiptBody {
     fn new(receipt: Receipt, directory: &Directory) -> Self {
-        let Receipt { request_id, commit_seq, time, command, legs, change } = receipt;
+        let Receipt { request_id, commit_seq, time, command, legs, change, hold } = receipt;
+        let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();
+        let token = hold.map(|hold| hold.token);
         let what = match command {
-            Command::Swap(_) => {
-                What::Swap { legs: legs.iter().map(|leg| LegBody::new(leg, directory)).collect() }
+            Command::Swap(_) | Command::Transact(_) => What::Moved { legs: legs() },
+            Command::Prepare(_) => {
+                let hold = hold.expect("what is prepared is held");
+                What::SetAside { token: hold.token, expires_at: rfc_3339(hold.expires_at) }
             }
-            Command::Deposit(transfer) | Command::Withdraw(transfer) => {
-                let change = change.unwrap_or_default();
-                What::Transfer {
-                    account: transfer.account,
-                    asset: asset_name(transfer.asset, directory),
-                    amount: transfer.amount,
-                    reference: transfer.reference,
-                    before: change.before,
-                    after: change.after,
-                }
-            }
+            Command::Resolve(resolve) => What::Resolved {
+                token,
+                legs: (resolve.action == Action::Commit).then(legs),
+                around: change.map(AroundBody::from),
+            },
+            Command::Deposit(transfer) | Command::Withdraw(transfer) => What::Transfer {
+                token,
+                account: transfer.account,
+                asset: asset_name(transfer.asset, directory),
+                amount: transfer.amount,
+                reference: transfer.reference,
+                around: change.unwrap_or_default().into(),
+            },
             Command::PutAsset(spec) => What::Asset(spec.into()),
             Command::PutAccount { account, links } => What::Account { account, links },
             Command::RemoveLink { account, chain } => What::NoLink { account, chain_id: chain },
@@ -197,7 +228,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::request::{Change, Swap, Transfer};
+    use crate::request::{HoldReceipt, Prepare, Resolve, Swap, Transact, Transfer};
     use crate::types::{CommitSeq, Leg};
 
     fn directory() -> Directory {
@@ -222,6 +253,7 @@ mod tests {
             command,
             legs: smallvec![],
             change: None,
+            hold: None,
         }
     }
 
@@ -233,15 +265,28 @@ mod tests {
         Change { before: Amount::new(before), after: Amount::new(after) }
     }
 
-    #[test]
-    fn a_swap_shows_its_legs_and_the_balances_around_them() {
+    fn two_legs() -> [Leg; 2] {
         let leg = |from, to, asset, amount| Leg {
             from: AccountId::new(from),
             to: AccountId::new(to),
             asset: AssetId::new(asset),
             amount: Amount::new(amount),
         };
-        let legs = [leg(1, 2, 0, 5), leg(2, 1, 1, 7)];
+        [leg(1, 2, 0, 5), leg(2, 1, 1, 7)]
+    }
+
+    fn transfer() -> Transfer {
+        Transfer {
+            account: AccountId::new(1),
+            asset: AssetId::new(1),
+            amount: Amount::new(3),
+            reference: "tx".into(),
+        }
+    }
+
+    #[test]
+    fn a_swap_shows_its_legs_and_the_balances_around_them() {
+        let legs = two_legs();
         let mut receipt = receipt(Command::Swap(Swap::new(legs).expect("a swap")));
         receipt.legs = smallvec![
             LegReceipt { leg: legs[0], from: change(5, 0), to: change(0, 5) },
@@ -267,17 +312,54 @@ mod tests {
 
     #[test]
     fn a_deposit_shows_the_balance_around_it() {
-        let mut receipt = receipt(Command::Deposit(Transfer {
-            account: AccountId::new(1),
-            asset: AssetId::new(1),
-            amount: Amount::new(3),
-            reference: "tx".into(),
-        }));
+        let mut receipt = receipt(Command::Deposit(transfer()));
         receipt.change = Some(change(4, 7));
         let shown = shown(receipt);
         assert_eq!(shown["asset"], "SOL");
         assert_eq!((&shown["before"], &shown["after"]), (&"4".into(), &"7".into()));
         assert_eq!(shown["reference"], "tx");
         assert!(shown.get("legs").is_none());
+    }
+
+    /// What a receipt shows beside status, request id, seq and time.
+    fn particulars(receipt: Receipt) -> serde_json::Value {
+        let mut shown = shown(receipt);
+        let members = shown.as_object_mut().expect("an object");
+        for common in ["status", "request_id", "commit_seq", "time"] {
+            assert!(members.remove(common).is_some(), "{common}");
+        }
+        shown
+    }
+
+    #[test]
+    fn holds_show_their_token_and_what_became_of_them() {
+        let token = Token::of(RequestId::new(5));
+        let swap = Swap::new(two_legs()).expect("a swap");
+        let prepare = Prepare { swap, expires_in_ms: 1, exclusive: false };
+        let hold = Some(HoldReceipt { token, expires_at: Time::new(1_000_000) });
+        let with = |command| Receipt { hold, ..receipt(command) };
+        assert_eq!(
+            particulars(with(Command::Prepare(Box::new(prepare)))),
+            serde_json::json!({"token": token, "expires_at": "1970-01-01T00:00:01.000000Z"})
+        );
+        let end = |action| with(Command::Resolve(Resolve { token, action }));
+        let legs = particulars(end(Action::Commit))["legs"].clone();
+        assert_eq!(legs, serde_json::json!([]));
+        assert_eq!(particulars(end(Action::Rollback)), serde_json::json!({"token": token}));
+        let mut gone = end(Action::Confirm);
+        gone.change = Some(change(9, 6));
+        let expected = serde_json::json!({"token": token, "before": "9", "after": "6"});
+        assert_eq!(particulars(gone), expected);
+        let mut open = with(Command::Withdraw(transfer()));
+        open.change = Some(change(9, 9));
+        let shown = particulars(open);
+        assert_eq!((&shown["token"], &shown["before"]), (&expected["token"], &"9".into()));
+        assert_eq!(shown["amount"], "3");
+    }
+
+    #[test]
+    fn a_transaction_shows_its_legs_even_if_there_are_none() {
+        let shown = particulars(receipt(Command::Transact(Box::default())));
+        assert_eq!(shown, serde_json::json!({"legs": []}));
     }
 }

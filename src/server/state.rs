@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
 use crate::clock::{Clock, SystemClock};
+use crate::config::Limits;
 use crate::engine::{Engine, Known};
 use crate::error::Reject;
 use crate::metrics::{EngineMetrics, Exporter};
 use crate::request::{Outcome, Request};
 use crate::types::RequestId;
 
+use super::backups::Backups;
 use super::extract::BODIES_KIB_MAX;
 use super::names::Names;
 use super::problem::Problem;
@@ -33,6 +35,8 @@ struct Inner {
     ids: FreshIds,
     /// KiB of bodies that may still be read into memory.
     bodies: Arc<Semaphore>,
+    backups: Backups,
+    hold_expiry_ms: u64,
     stopping: AtomicBool,
 }
 
@@ -54,14 +58,16 @@ impl Asked {
 }
 
 impl App {
-    /// A server's state around a running engine.
-    pub fn new(engine: Engine, exporter: Exporter) -> Self {
+    /// A server's state around a running engine that was started with these limits.
+    pub fn new(engine: Engine, exporter: Exporter, limits: &Limits) -> Self {
         Self(Arc::new(Inner {
             engine,
             exporter,
             metrics: EngineMetrics::new(),
             ids: FreshIds::new(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX as usize)),
+            backups: Backups::default(),
+            hold_expiry_ms: limits.hold_expiry_ms,
             stopping: AtomicBool::new(false),
         }))
     }
@@ -79,6 +85,16 @@ impl App {
     /// Whether [`App::stop`] was called.
     pub(super) fn is_stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// How long a prepared swap stands if its caller does not say, in milliseconds.
+    pub(super) fn hold_expiry_ms(&self) -> u64 {
+        self.0.hold_expiry_ms
+    }
+
+    /// The backup that is being made, if one is.
+    pub(super) fn backups(&self) -> &Backups {
+        &self.0.backups
     }
 
     pub(super) fn exporter(&self) -> &Exporter {

@@ -7,17 +7,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use smallvec::SmallVec;
 
-use crate::config::{BATCH_REQUESTS_MAX, SWAP_LEGS_MAX};
+use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Directory;
 use crate::engine::Answers;
 use crate::error::Malformed;
 use crate::request::{Command, Request, Swap};
-use crate::types::{AccountId, Leg, RequestId, Time};
+use crate::types::{RequestId, Time};
 
 use super::extract::{JsonBody, Key};
-use super::json::{self, Object, Value, within};
+use super::json::{self, Object, Value};
+use super::legs;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::{self, Answer};
@@ -142,23 +142,6 @@ fn read_rest(
     let deadline = object.optional("deadline", json::time)?.unwrap_or(Time::NEVER);
     let values = object.required("legs", json::list)?;
     object.finish()?;
-    let mut legs: SmallVec<[Leg; 2]> = SmallVec::new();
-    // One leg too many is enough for the refusal.
-    for (index, value) in values.into_iter().take(SWAP_LEGS_MAX + 1).enumerate() {
-        let leg = read_leg(value, directory, names);
-        legs.push(leg.map_err(|malformed| within(format_args!("legs[{index}]"), malformed))?);
-    }
+    let legs = legs::read("legs", values, directory, names)?;
     Ok((Swap::new(legs)?, deadline))
-}
-
-fn read_leg(value: Value<'_>, directory: &Directory, names: &mut Names) -> Result<Leg, Malformed> {
-    let mut object = Object::of(value).map_err(|why| Malformed::new("", why))?;
-    let leg = Leg {
-        from: AccountId::new(object.required("from", json::number)?),
-        to: AccountId::new(object.required("to", json::number)?),
-        asset: names.resolve(&object.required("asset", json::asset)?, directory),
-        amount: object.required("amount", json::amount)?,
-    };
-    object.finish()?;
-    Ok(leg)
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/deposits` and `POST /v1/withdrawals`: value enters, value leaves.
+//! `POST /v1/deposits`, and the form that it shares with withdrawals.
 
 use axum::extract::State;
 
@@ -24,17 +24,11 @@ pub(super) async fn deposit(
     app.settle(app.counted("deposit", asked)?).await
 }
 
-/// The same shape: the account is debited, at once.
-pub(super) async fn withdraw(
-    State(app): State<App>,
-    key: Key,
-    body: JsonBody,
-) -> Result<Answer, Problem> {
-    let asked = read(&body, key, app.engine().directory(), Command::Withdraw);
-    app.settle(app.counted("withdrawal", asked)?).await
-}
-
-fn read(
+/// Reads `{request_id, account, asset, amount, reference?}`.
+///
+/// # Errors
+/// The field at fault.
+pub(super) fn read(
     body: &JsonBody,
     key: Key,
     directory: &Directory,

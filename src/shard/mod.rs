@@ -1,4 +1,5 @@
-//! Shard actors: each owns its accounts' balances, grants and queues, and is their only writer.
+//! Shard actors: each owns its accounts' balances, grants and queues, and the versions of
+//! callers' keys, and is their only writer.
 //!
 //! An account lives on one shard with all its assets, so a swap of two parties touches one or
 //! two shards. Every shard sees every batch and every decision, in the coordinator's order, and
@@ -9,6 +10,7 @@
 
 pub mod balances;
 mod queue;
+mod records;
 mod slots;
 
 use crossbeam::channel::Sender;
@@ -18,10 +20,10 @@ use crate::actor::{Ended, Mailbox};
 use crate::directory::Directory;
 use crate::error::Reject;
 use crate::message::{
-    AccountBalances, Applied, Gate, SharedBatch, SharedDecision, ToLog, Totals, Votes,
+    AccountBalances, Applied, Gate, ManyBalances, SharedBatch, SharedDecision, ToLog, Totals, Votes,
 };
 use crate::metrics::ShardMetrics;
-use crate::types::{AccountId, AssetId, ChainId, CommitSeq};
+use crate::types::{AccountId, AssetId, BalanceKey, ChainId, CommitSeq};
 
 use balances::{Accounts, Balances};
 
@@ -33,6 +35,8 @@ pub enum Message {
     Decide(SharedDecision),
     /// Show an account's balances, once `D` covers them.
     Read(AccountId, oneshot::Sender<AccountBalances>),
+    /// Show these balances, all of this shard, once `D` covers them.
+    ReadMany(Vec<BalanceKey>, oneshot::Sender<ManyBalances>),
     /// Add up all balances, and show the sums once `D` covers them.
     Total(oneshot::Sender<(CommitSeq, Totals)>),
 }
@@ -82,6 +86,10 @@ impl Shard {
             Message::Decide(decision) => self.on_decide(&decision),
             Message::Read(account, reply) => {
                 let found = self.balances.read(account, self.accounts.assets_len());
+                self.show(found.seq, move || drop(reply.send(found)))
+            }
+            Message::ReadMany(keys, reply) => {
+                let found = self.balances.read_many(&keys);
                 self.show(found.seq, move || drop(reply.send(found)))
             }
             Message::Total(reply) => {

@@ -1,7 +1,11 @@
 //! Those who wait for one balance, and the sums they look at.
 //!
-//! Only the first in a queue is looked at: the others depend on it. It may count the undecided
-//! credits of earlier requests, so the queue keeps apart those granted to later ones.
+//! Who takes from the balance waits for funds. Only the first in a queue is looked at: the others
+//! depend on it. It may count the undecided credits of earlier requests, so the queue keeps apart
+//! those of later ones.
+//!
+//! Who takes nothing waits only for transactions that read the balance: it is *blocked* until the
+//! last of them is decided. Its credit is counted like one that is granted.
 //!
 //! ```text
 //! credits granted:   c1   c2        c3   c4
@@ -12,6 +16,7 @@
 use std::collections::VecDeque;
 
 use crate::message::TxnRef;
+use crate::shard::slots::SlotOp;
 use crate::types::Amount;
 
 /// A sum of amounts that cannot overflow: credits are granted before their payer is known to
@@ -61,29 +66,50 @@ impl Wide {
         (self.low(), self.high)
     }
 
+    /// Whether it is nothing.
+    pub(super) fn is_zero(self) -> bool {
+        self == Self::default()
+    }
+
     pub(super) fn is_below(self, amount: Amount) -> bool {
         self.high == 0 && self.low() < amount.get()
     }
 }
 
-/// Debits that wait for one balance, in the order of their requests.
+/// One that wants to take from the balance.
+pub(super) type Waiter = (TxnRef, SlotOp);
+
+/// Who waits for one balance, in the order of their requests.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiters: VecDeque<(TxnRef, Amount)>,
-    /// Undecided credits granted to requests later than the head, in their order.
+    waiters: VecDeque<Waiter>,
+    /// Undecided credits of requests later than the head, in their order.
     later: VecDeque<(TxnRef, Amount)>,
     later_sum: Wide,
+    /// Those who need no funds.
+    blocked: Vec<TxnRef>,
 }
 
 impl Queue {
     /// Joins at the end.
-    pub(super) fn push(&mut self, at: TxnRef, amount: Amount) {
+    pub(super) fn push(&mut self, at: TxnRef, op: SlotOp) {
         assert!(self.waiters.back().is_none_or(|(last, _)| *last < at), "requests come in order");
-        self.waiters.push_back((at, amount));
+        self.waiters.push_back((at, op));
     }
 
-    /// The first in the queue.
-    pub(super) fn head(&self) -> Option<(TxnRef, Amount)> {
+    /// Waits for the readers alone.
+    pub(super) fn block(&mut self, at: TxnRef) {
+        assert!(self.blocked.last().is_none_or(|last| *last < at), "requests come in order");
+        self.blocked.push(at);
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiters.is_empty() && self.blocked.is_empty()
+    }
+
+    /// The first of those who need funds.
+    pub(super) fn head(&self) -> Option<Waiter> {
         self.waiters.front().copied()
     }
 
@@ -93,28 +119,37 @@ impl Queue {
         self.forget_earlier();
     }
 
+    /// Takes all away who wait for the readers alone, in their order.
+    pub(super) fn unblock(&mut self) -> Vec<TxnRef> {
+        std::mem::take(&mut self.blocked)
+    }
+
     /// Takes a request away wherever it stands, if it does.
     pub(super) fn leave(&mut self, at: TxnRef) {
         if let Ok(place) = self.waiters.binary_search_by_key(&at, |(waiter, _)| *waiter) {
             self.waiters.remove(place);
             self.forget_earlier();
+        } else if let Ok(place) = self.blocked.binary_search(&at) {
+            self.blocked.remove(place);
         }
     }
 
-    /// Credits before the head need not be told apart any more.
+    /// Credits before the head need not be told apart any more: without a head, all of them.
     fn forget_earlier(&mut self) {
-        let Some((head, _)) = self.head() else {
-            return;
-        };
-        while let Some((at, amount)) = self.later.front().copied().filter(|(at, _)| *at < head) {
-            debug_assert!(at < head);
+        let head = self.head().map(|(head, _)| head);
+        let is_earlier = |at| head.is_none_or(|head| at < head);
+        while let Some((_, amount)) = self.later.front().copied().filter(|(at, _)| is_earlier(*at))
+        {
             self.later.pop_front();
             self.later_sum.sub(amount);
         }
     }
 
-    /// A credit was granted while somebody waits here.
+    /// A credit comes to be counted while somebody waits here.
     pub(super) fn credit_granted(&mut self, at: TxnRef, amount: Amount) {
+        if self.waiters.is_empty() {
+            return;
+        }
         self.later.push_back((at, amount));
         self.later_sum.add(amount);
     }
@@ -127,10 +162,16 @@ impl Queue {
         }
     }
 
-    /// Those who wait, in order.
+    /// Those who need funds, in order.
     #[cfg(test)]
-    pub(super) fn waiters(&self) -> impl Iterator<Item = &(TxnRef, Amount)> {
+    pub(super) fn waiters(&self) -> impl Iterator<Item = &Waiter> {
         self.waiters.iter()
+    }
+
+    /// Those who wait for the readers alone, in order.
+    #[cfg(test)]
+    pub(super) fn blocked(&self) -> &[TxnRef] {
+        &self.blocked
     }
 
     /// The undecided credits that the head may not count.
@@ -142,9 +183,18 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Side;
 
     fn at(index: u32) -> TxnRef {
         TxnRef { batch: 0, index }
+    }
+
+    fn op() -> SlotOp {
+        SlotOp { side: Side::Debit, slot: 0, amount: Amount::new(10) }
+    }
+
+    fn first(queue: &Queue) -> Option<TxnRef> {
+        queue.head().map(|(head, _)| head)
     }
 
     fn sum(amounts: &[u128]) -> Wide {
@@ -165,19 +215,38 @@ mod tests {
     #[test]
     fn only_credits_later_than_the_head_are_kept_apart() {
         let mut queue = Queue::default();
-        queue.push(at(2), Amount::new(10));
+        queue.push(at(2), op());
         queue.credit_granted(at(3), Amount::new(1));
         queue.credit_granted(at(4), Amount::new(2));
-        queue.push(at(5), Amount::new(10));
+        queue.push(at(5), op());
         queue.credit_granted(at(6), Amount::new(4));
         assert_eq!(queue.later_credits(), sum(&[1, 2, 4]));
         queue.credit_decided(at(4));
         queue.credit_decided(at(1));
         assert_eq!(queue.later_credits(), sum(&[1, 4]));
         queue.pop();
-        assert_eq!(queue.head(), Some((at(5), Amount::new(10))));
+        assert_eq!(first(&queue), Some(at(5)));
         assert_eq!(queue.later_credits(), sum(&[4]));
         queue.leave(at(5));
-        assert_eq!(queue.head(), None);
+        assert_eq!(first(&queue), None);
+    }
+
+    #[test]
+    fn credits_before_there_is_a_head_are_earlier_than_the_next() {
+        let mut queue = Queue::default();
+        queue.block(at(1));
+        queue.credit_granted(at(1), Amount::new(1));
+        queue.push(at(2), op());
+        queue.block(at(3));
+        queue.credit_granted(at(3), Amount::new(2));
+        assert_eq!(queue.later_credits(), sum(&[2]));
+        queue.leave(at(2));
+        queue.push(at(4), op());
+        assert_eq!(queue.later_credits(), sum(&[]));
+        queue.leave(at(1));
+        assert_eq!(queue.unblock(), [at(3)]);
+        assert!(!queue.is_empty());
+        queue.pop();
+        assert!(queue.is_empty());
     }
 }

@@ -4,33 +4,48 @@
 //! What is checked
 //! * every block: its checksum, that each record reads back, that its number, seqs, time and the
 //!   hash of the block before follow;
-//! * every commit: the balance before each operation is the one that the last commit left there,
-//!   the one after follows from the request, none is negative, and per asset the movements sum to
-//!   zero (I5, I6);
+//! * every commit, against the state that the ones before it lead to: see [`super::replay`];
 //! * every request id has one outcome (I7);
-//! * in total: per asset, deposits − withdrawals = the sum of all balances = the stored supply;
-//! * the version store holds exactly the versions that the journal wrote up to its mark, and the
-//!   outcome index exactly the ids. Both are compared as multisets by a sum of 128-bit hashes, so
-//!   the order of the rows does not matter; only if the sums differ is the first offending seq
-//!   looked for.
+//! * in total: per asset, deposits − withdrawals = the sum of all balances = the stored supply; per
+//!   balance, what is held is what the open holds set aside;
+//! * the version store holds exactly the versions of balances and values that the journal wrote up
+//!   to its marks, the outcome index exactly the ids, the holds that ended, and the references that
+//!   were credited. They are compared as multisets by a sum of 128-bit hashes, so the order of the
+//!   rows does not matter; only if the sums differ is the first offending seq looked for;
+//! * of history below the horizon, the version store holds at least what is needed to read as of the
+//!   horizon; older versions may be there or not;
+//! * the stored table of open holds is the replayed one;
+//! * balances as of random seqs are found as the journal says ([`check_random_versions`]).
 //!
-//! Memory grows with the number of balances and of request ids: each is held once.
+//! Memory grows with the number of balances, request ids, open holds and keys: each is held once.
 
-use std::fmt;
+mod random;
+#[cfg(test)]
+mod tests;
+mod versions;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::journal::{Block, CommitRecord, check_conservation};
+use self::versions::{Multiset, Versions, balance_hash, record_hash};
+use super::journal::{Block, CommitRecord, Event, RefusalRecord, Verdict};
 use super::recovery::{Tail, check_mark};
+use super::replay::{State, Table, compare_holds, found};
 use super::{Applied, DirectoryRow, Journal, Position, StoreError, VersionStore};
 use crate::directory::{Change, Directory};
-use crate::message::{Op, Row, Side};
-use crate::request::Command;
+use crate::error::Reject;
+use crate::request::{Command, Hold};
 use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId,
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token,
 };
+
+pub use self::random::{RANDOM_VERSIONS, check_random_versions};
+pub use super::replay::{Failure, Finding};
+
+/// Is shown a key, the commit_seq of one of its versions, and the value, or `None` where that
+/// deleted it.
+pub type ShowRecord<'a> = &'a mut dyn FnMut(Key, CommitSeq, Option<&[u8]>);
 
 /// Everything that is derived from the journal, row by row.
 pub trait Derived {
@@ -50,6 +65,28 @@ pub trait Derived {
     fn all_outcomes(
         &self,
         outcome: &mut dyn FnMut(RequestId, BlockNumber),
+    ) -> Result<(), StoreError>;
+
+    /// Shows every stored version of every value under a caller's key.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_records(&self, record: ShowRecord<'_>) -> Result<(), StoreError>;
+
+    /// Shows every hold that was ended, with the block that did so.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_resolved(&self, resolved: &mut dyn FnMut(Token, BlockNumber)) -> Result<(), StoreError>;
+
+    /// Shows every reference that was credited ([`crate::request::Transfer::reference_hash`]), with
+    /// the commit_seq of its deposit.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_references(
+        &self,
+        reference: &mut dyn FnMut(AssetId, u128, CommitSeq),
     ) -> Result<(), StoreError>;
 }
 
@@ -72,80 +109,28 @@ pub struct Report {
     pub assets: u64,
     /// Accounts.
     pub accounts: u64,
-    /// Versions in the version store.
+    /// Versions of balances in the version store.
     pub versions: u64,
+    /// Of those, how many were asked for as of random seqs.
+    pub random_versions: u64,
+    /// Versions of values in the version store.
+    pub records: u64,
+    /// Keys that have a value at the end.
+    pub keys: u64,
+    /// Holds that are open at the end.
+    pub holds: u64,
+    /// Holds that were ended.
+    pub resolved: u64,
+    /// References that were credited.
+    pub references: u64,
     /// Request ids in the outcome index.
     pub outcomes: u64,
+    /// The oldest seq as of which everything can be read.
+    pub horizon: CommitSeq,
     /// The journal's end.
     pub end: Position,
     /// How far the derived families are.
     pub applied: Applied,
-}
-
-/// The first thing that is off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The first offending seq, where there is one.
-    pub seq: Option<CommitSeq>,
-    /// What is off.
-    pub what: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.seq {
-            Some(seq) => write!(f, "seq {seq}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-/// Why there is no clean report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Something is off.
-    Found(Finding),
-    /// The store cannot be read.
-    Store(StoreError),
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Damaged(what) | StoreError::Violation(what) => {
-                Self::Found(Finding { seq: None, what })
-            }
-            error => Self::Store(error),
-        }
-    }
-}
-
-fn found(seq: CommitSeq, what: impl Into<String>) -> Failure {
-    Failure::Found(Finding { seq: Some(seq), what: what.into() })
-}
-
-/// Rows as a multiset: equal if count and sum of hashes are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Multiset {
-    count: u64,
-    sum: u128,
-}
-
-impl Multiset {
-    fn add(&mut self, hash: u128) {
-        self.count += 1;
-        self.sum = self.sum.wrapping_add(hash);
-    }
-}
-
-fn version_hash(key: BalanceKey, seq: CommitSeq, balance: Balance) -> u128 {
-    let mut bytes = [0; 52];
-    bytes[..8].copy_from_slice(&key.account.get().to_le_bytes());
-    bytes[8..12].copy_from_slice(&key.asset.get().to_le_bytes());
-    bytes[12..20].copy_from_slice(&seq.get().to_le_bytes());
-    bytes[20..36].copy_from_slice(&balance.available.get().to_le_bytes());
-    bytes[36..].copy_from_slice(&balance.held.get().to_le_bytes());
-    xxh3_128(&bytes)
 }
 
 fn outcome_hash(id: RequestId, block: BlockNumber) -> u128 {
@@ -155,9 +140,18 @@ fn outcome_hash(id: RequestId, block: BlockNumber) -> u128 {
     xxh3_128(&bytes)
 }
 
+fn reference_hash(asset: AssetId, reference: u128, seq: CommitSeq) -> u128 {
+    let mut bytes = [0; 28];
+    bytes[..16].copy_from_slice(&reference.to_le_bytes());
+    bytes[16..20].copy_from_slice(&asset.get().to_le_bytes());
+    bytes[20..].copy_from_slice(&seq.get().to_le_bytes());
+    xxh3_128(&bytes)
+}
+
 /// Audits a data directory that no engine has open.
 ///
-/// `mark`: how far the journal must reach. `progress` is told the number of each block read.
+/// `mark`: how far the journal must reach. `random_versions`: how many versions to ask for at random
+/// ([`RANDOM_VERSIONS`] will do). `progress` is told the number of each block read.
 ///
 /// # Errors
 /// The first finding, or why the store cannot be read.
@@ -166,43 +160,62 @@ pub fn audit(
     store: &dyn VersionStore,
     derived: &dyn Derived,
     mark: Position,
+    random_versions: u64,
     progress: &mut dyn FnMut(BlockNumber),
 ) -> Result<Report, Failure> {
     check_mark(journal.last()?.as_ref(), mark)?;
     let applied = store.applied()?;
-    let mut replay = Replay { applied, ..Replay::default() };
+    let mut replay = Replay::new(applied, store.horizon()?);
     let mut tail = Tail::open(journal, BlockNumber::default())?;
     while let Some(block) = tail.read_next()? {
         progress(block.header().number);
         replay.block(&block)?;
     }
     replay.report.end = tail.at;
-    replay.report.applied = applied;
-    if applied.versions > tail.at || applied.outcomes > tail.at {
+    if [applied.versions, applied.outcomes, applied.records].iter().any(|mark| *mark > tail.at) {
         let what = format!("the version store is ahead of the journal, which ends at {}", tail.at);
-        return Err(Failure::Found(Finding { seq: Some(tail.at.seq.next()), what }));
+        return Err(found(tail.at.seq.next(), what));
     }
     replay.check_totals(journal)?;
     replay.check_directory(journal)?;
     replay.check_versions(journal, store, derived)?;
-    replay.check_outcomes(derived)?;
+    replay.check_records(derived)?;
+    replay.check_outcomes(store, derived)?;
+    replay.report.random_versions = check_random_versions(journal, store, random_versions, 0)?;
     Ok(replay.report)
 }
 
 /// The journal replayed: the state that it leads to, and what it says the store must hold.
-#[derive(Default)]
 struct Replay {
     report: Report,
-    applied: Applied,
-    balances: HashMap<BalanceKey, Balance, RandomState>,
+    state: State,
     ids: HashSet<RequestId, RandomState>,
     directory: Directory,
-    supplies: HashMap<AssetId, Amount>,
-    versions: Multiset,
+    versions: Versions<BalanceKey>,
+    records: Versions<Key>,
     outcomes: Multiset,
+    resolved: Multiset,
+    references: Multiset,
+    /// Open holds as of what is folded.
+    holds: Table<Token, Hold>,
 }
 
 impl Replay {
+    fn new(applied: Applied, horizon: CommitSeq) -> Self {
+        Self {
+            report: Report { applied, horizon, ..Report::default() },
+            state: State::default(),
+            ids: HashSet::default(),
+            directory: Directory::new(),
+            versions: Versions::new(applied.versions.seq, horizon),
+            records: Versions::new(applied.records.seq, horizon),
+            outcomes: Multiset::default(),
+            resolved: Multiset::default(),
+            references: Multiset::default(),
+            holds: Table::default(),
+        }
+    }
+
     fn block(&mut self, block: &Block) -> Result<(), Failure> {
         let header = *block.header();
         let report = &mut self.report;
@@ -211,102 +224,106 @@ impl Replay {
         report.refusals += u64::from(header.refusals);
         report.journal_bytes += block.bytes().len() as u64;
         for commit in block.commits() {
-            self.id(commit.txn.id, header.number, commit.seq)?;
+            self.state.commit(&commit, header.time)?;
             self.commit(&commit)?;
         }
         for refusal in block.refusals() {
-            self.id(refusal.id, header.number, header.last_seq())?;
-            if refusal.seq > header.last_seq() {
-                let what = format!("the refusal of request {} saw a later state", refusal.id);
-                return Err(found(header.last_seq(), what));
+            check_refusal(&refusal, header.last_seq())?;
+        }
+        let is_folded = header.number <= self.report.applied.outcomes.block;
+        let mut repeated = None;
+        block.visit_ids(|id| {
+            if is_folded {
+                self.outcomes.add(outcome_hash(id, header.number));
             }
+            if !self.ids.insert(id) {
+                repeated.get_or_insert(id);
+            }
+        });
+        if let Some(id) = repeated {
+            let what = format!("request {id} has a second outcome, in block {}", header.number);
+            return Err(found(header.last_seq(), what));
+        }
+        if is_folded {
+            self.folded_events(block);
+        }
+        if header.number == self.report.applied.outcomes.block {
+            self.holds.clone_from(&self.state.holds);
         }
         Ok(())
     }
 
-    fn id(&mut self, id: RequestId, block: BlockNumber, seq: CommitSeq) -> Result<(), Failure> {
-        if block <= self.applied.outcomes.block {
-            self.outcomes.add(outcome_hash(id, block));
-        }
-        if self.ids.insert(id) {
-            return Ok(());
-        }
-        Err(found(seq, format!("request {id} has a second outcome, in block {block}")))
+    /// What the index must hold because of a block.
+    fn folded_events(&mut self, block: &Block) {
+        let number = block.header().number;
+        block.visit_events(|seq, event| match event {
+            Event::Resolved(token, _) => {
+                self.resolved.add(outcome_hash(token.request(), number));
+            }
+            Event::Credited(asset, hash) => {
+                self.references.add(reference_hash(asset, hash, seq));
+            }
+            Event::Held(_) | Event::Wrote(_) => {}
+        });
     }
 
+    /// What the version store must hold because of a commit.
     fn commit(&mut self, commit: &CommitRecord) -> Result<(), Failure> {
-        let (seq, txn) = (commit.seq, &commit.txn);
-        let rows: Vec<(Op, Row)> = commit.rows().collect();
-        let mut checked = Vec::with_capacity(rows.len());
-        for (op, row) in rows {
+        let seq = commit.seq;
+        for (op, row) in commit.rows() {
             self.report.changes += 1;
-            let was = self.balances.get(&op.key).copied().unwrap_or_default();
-            let becomes = apply(&op, was).ok_or_else(|| {
-                let BalanceKey { account, asset } = op.key;
-                found(seq, format!("account {account} cannot pay {} of asset {asset}", op.amount))
-            })?;
-            if becomes != row.after {
-                let BalanceKey { account, asset } = op.key;
-                let (now, stored) = (becomes.total(), row.after.total());
-                let what = format!(
-                    "the balance of asset {asset} of account {account} is {now} by replay and {stored} \
-                     in the journal"
-                );
-                return Err(found(seq, what));
-            }
-            self.balances.insert(op.key, becomes);
-            if seq <= self.applied.versions.seq {
-                self.versions.add(version_hash(op.key, seq, becomes));
-            }
-            checked.push(Row { before: was, after: becomes });
+            self.versions.write(seq, balance_hash(op.key, seq, row.after));
         }
-        check_conservation(txn, &checked).map_err(|violation| found(seq, violation.0))?;
-        self.command(&txn.command, seq)
-    }
-
-    fn command(&mut self, command: &Command, seq: CommitSeq) -> Result<(), Failure> {
-        match command {
-            Command::Swap(_) => {}
-            Command::Deposit(to) => {
-                let supply = self.supplies.entry(to.asset).or_default();
-                *supply = supply
-                    .checked_add(to.amount)
-                    .ok_or_else(|| found(seq, "the supply exceeds 128 bits"))?;
+        if let Command::Transact(transact) = &commit.txn.command {
+            for write in &transact.writes {
+                let hash = record_hash(&write.key, seq, write.value.as_deref());
+                self.records.write(seq, hash);
             }
-            Command::Withdraw(from) => {
-                let supply = self.supplies.entry(from.asset).or_default();
-                *supply = supply
-                    .checked_sub(from.amount)
-                    .ok_or_else(|| found(seq, "more is withdrawn than was deposited"))?;
-            }
-            directory => {
-                let change = self.directory.check(directory);
-                let change = change.map_err(|reject| found(seq, reject.to_string()))?;
-                if change == Change::Changed {
-                    self.directory.apply(directory, seq);
-                }
-            }
+        }
+        if self.versions.is_horizon(seq) {
+            let balances = self.state.balances.iter();
+            self.versions.keep(
+                balances
+                    .map(|(key, (seq, balance))| (*key, *seq, balance_hash(*key, *seq, *balance))),
+            );
+        }
+        if self.records.is_horizon(seq) {
+            let records = self.state.records.iter();
+            self.records.keep(records.map(|(key, now)| {
+                (key.clone(), now.seq, record_hash(key, now.seq, now.value.as_deref()))
+            }));
+        }
+        if commit.txn.command.is_directory() {
+            self.change_directory(&commit.txn.command, seq)?;
         }
         Ok(())
     }
 
-    /// Per asset: deposits − withdrawals = the sum of all balances = what is stored.
+    fn change_directory(&mut self, command: &Command, seq: CommitSeq) -> Result<(), Failure> {
+        let change = self.directory.check(command);
+        if change.map_err(|reject| found(seq, reject.to_string()))? == Change::Changed {
+            self.directory.apply(command, seq);
+        }
+        Ok(())
+    }
+
+    /// Per asset: deposits − withdrawals = the sum of all balances = what is stored. Per balance: what
+    /// is held is what open holds set aside.
     fn check_totals(&mut self, journal: &dyn Journal) -> Result<(), Failure> {
         let end = self.report.end.seq;
-        let mut sums: HashMap<AssetId, Amount> = HashMap::new();
-        for (key, balance) in &self.balances {
+        let mut sums: Table<AssetId, Amount> = Table::default();
+        for (key, (_, balance)) in &self.state.balances {
             let sum = sums.entry(key.asset).or_default();
             *sum = sum
                 .checked_add(balance.total())
                 .ok_or_else(|| found(end, "balances sum to more than 128 bits"))?;
         }
-        let stored: HashMap<AssetId, Amount> = journal.supplies()?.into_iter().collect();
-        let of =
-            |all: &HashMap<AssetId, Amount>, asset| all.get(&asset).copied().unwrap_or_default();
+        let stored: Table<AssetId, Amount> = journal.supplies()?.into_iter().collect();
+        let of = |all: &Table<AssetId, Amount>, asset| all.get(&asset).copied().unwrap_or_default();
         let assets = self.directory.assets_len();
         for asset in (0..assets).map(|n| AssetId::new(u32::try_from(n).expect("ASSETS_MAX fits"))) {
             let (supply, sum, stored) =
-                (of(&self.supplies, asset), of(&sums, asset), of(&stored, asset));
+                (of(&self.state.supplies, asset), of(&sums, asset), of(&stored, asset));
             if supply != sum || supply != stored {
                 let what = format!(
                     "asset {asset}: deposits − withdrawals are {supply}, balances sum to {sum}, the \
@@ -315,8 +332,11 @@ impl Replay {
                 return Err(found(end, what));
             }
         }
-        self.report.balances = self.balances.len() as u64;
-        Ok(())
+        self.report.balances = self.state.balances.len() as u64;
+        self.report.holds = self.state.holds.len() as u64;
+        let values = self.state.records.values();
+        self.report.keys = values.filter(|now| now.value.is_some()).count() as u64;
+        self.state.check_held()
     }
 
     /// The stored directory is the one that the journal's commands lead to.
@@ -354,11 +374,15 @@ impl Replay {
         store: &dyn VersionStore,
         derived: &dyn Derived,
     ) -> Result<(), Failure> {
-        let mut stored = Multiset::default();
-        derived
-            .all_versions(&mut |key, seq, balance| stored.add(version_hash(key, seq, balance)))?;
-        self.report.versions = stored.count;
-        if stored == self.versions {
+        let (mut stored, mut count) = (Multiset::default(), 0);
+        derived.all_versions(&mut |key, seq, balance| {
+            count += 1;
+            if !self.versions.may_be_gone(&key, seq) {
+                stored.add(balance_hash(key, seq, balance));
+            }
+        })?;
+        self.report.versions = count;
+        if stored == self.versions.expected {
             return Ok(());
         }
         self.first_missing_version(journal, store)?;
@@ -373,8 +397,12 @@ impl Replay {
     ) -> Result<(), Failure> {
         let mut tail = Tail::open(journal, BlockNumber::default())?;
         while let Some(block) = tail.read_next()? {
-            for commit in block.commits().filter(|it| it.seq <= self.applied.versions.seq) {
+            let folded = self.report.applied.versions.seq;
+            for commit in block.commits().filter(|it| it.seq <= folded) {
                 for (op, row) in commit.rows() {
+                    if self.versions.may_be_gone(&op.key, commit.seq) {
+                        continue;
+                    }
                     if store.get_at(op.key, commit.seq)? != Some((commit.seq, row.after)) {
                         let BalanceKey { account, asset } = op.key;
                         let what = format!(
@@ -399,39 +427,80 @@ impl Replay {
         let mut tail = Tail::open(journal, BlockNumber::default())?;
         while let Some(block) = tail.read_next()? {
             block.visit_rows(|seq, key, after| {
-                written.insert(version_hash(key, seq, after));
+                written.insert(balance_hash(key, seq, after));
             });
         }
         let mut lowest = CommitSeq::new(u64::MAX);
         derived.all_versions(&mut |key, seq, balance| {
-            if !written.remove(&version_hash(key, seq, balance)) {
+            if !written.remove(&balance_hash(key, seq, balance)) {
                 lowest = lowest.min(seq);
             }
         })?;
         Err(found(lowest, "the version store holds a version that the journal has not"))
     }
 
-    fn check_outcomes(&mut self, derived: &dyn Derived) -> Result<(), Failure> {
+    fn check_records(&mut self, derived: &dyn Derived) -> Result<(), Failure> {
+        let (mut stored, mut count) = (Multiset::default(), 0);
+        derived.all_records(&mut |key, seq, value| {
+            count += 1;
+            if !self.records.may_be_gone(&key, seq) {
+                stored.add(record_hash(&key, seq, value));
+            }
+        })?;
+        self.report.records = count;
+        same("the versions of callers' values", stored, self.records.expected)
+    }
+
+    fn check_outcomes(
+        &mut self,
+        store: &dyn VersionStore,
+        derived: &dyn Derived,
+    ) -> Result<(), Failure> {
         let mut stored = Multiset::default();
         derived.all_outcomes(&mut |id, block| stored.add(outcome_hash(id, block)))?;
         self.report.outcomes = stored.count;
-        if stored == self.outcomes {
-            return Ok(());
-        }
-        let (stored, expected) = (stored.count, self.outcomes.count);
-        let what = format!(
-            "the index of request ids holds {stored} and is not what the journal's {expected} lead to"
-        );
-        Err(Failure::Found(Finding { seq: None, what }))
+        same("the index of request ids", stored, self.outcomes)?;
+        let mut stored = Multiset::default();
+        derived.all_resolved(&mut |token, block| {
+            stored.add(outcome_hash(token.request(), block));
+        })?;
+        self.report.resolved = stored.count;
+        same("the index of ended holds", stored, self.resolved)?;
+        let mut stored = Multiset::default();
+        derived.all_references(&mut |asset, reference, seq| {
+            stored.add(reference_hash(asset, reference, seq));
+        })?;
+        self.report.references = stored.count;
+        same("the index of credited references", stored, self.references)?;
+        compare_holds(&self.holds, self.report.applied.outcomes.seq, store)
     }
 }
 
-/// The balance after an operation; `None` if it would be negative or wrap.
-fn apply(op: &Op, was: Balance) -> Option<Balance> {
-    let available = match op.side {
-        Side::Debit => was.available.checked_sub(op.amount)?,
-        Side::Credit => was.available.checked_add(op.amount)?,
-    };
-    available.checked_add(was.held)?;
-    Some(Balance { available, held: was.held })
+/// A refusal saw a state that had come about, and a repeat repeats what had happened by then.
+fn check_refusal(refusal: &RefusalRecord, last: CommitSeq) -> Result<(), Failure> {
+    let id = refusal.id;
+    if refusal.seq > last {
+        return Err(found(last, format!("the refusal of request {id} saw a later state")));
+    }
+    match &refusal.verdict {
+        Verdict::Done(first) if *first > refusal.seq || *first == CommitSeq::default() => {
+            Err(found(last, format!("request {id} repeats what had not happened, seq {first}")))
+        }
+        Verdict::Reject(
+            Reject::AlreadyResolved { seq, .. } | Reject::AlreadyCredited { seq, .. },
+        ) if *seq > refusal.seq => {
+            Err(found(last, format!("request {id} is refused for what happened later, at {seq}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same(what: &str, stored: Multiset, expected: Multiset) -> Result<(), Failure> {
+    if stored == expected {
+        return Ok(());
+    }
+    let (stored, expected) = (stored.count, expected.count);
+    let what =
+        format!("{what}: {stored} are stored, and not what the journal's {expected} lead to");
+    Err(Failure::Found(Finding { seq: None, what }))
 }

@@ -33,6 +33,7 @@ use crate::config::Limits;
 use crate::error::{Error, Reject};
 use crate::message::ToLog;
 use crate::metrics::LogMetrics;
+use crate::types::Resolution;
 
 /// What the commit log shares with others.
 #[derive(Clone)]
@@ -201,6 +202,9 @@ impl Actor {
                     self.metrics.answered(kind, settled, n);
                 }
             }
+        }
+        for (how, n) in Resolution::ALL.into_iter().zip(tally.resolved).filter(|(_, n)| *n > 0) {
+            self.metrics.resolved(how.name(), n);
         }
         for (code, n) in Reject::CODES.iter().zip(tally.reasons).filter(|(_, n)| *n > 0) {
             self.metrics.rejected(code, n);

@@ -9,31 +9,43 @@
 //! | every derived one | applied mark: zeros, sorts before every row | 13 |
 //! | `journal` | tag, block number | 1 + 8 |
 //! | `versions` | tag, account, asset, `!`first seq in the row | 1 + 8 + 4 + 8 |
-//! | `outcomes` | tag, millisecond in the ids, first block of the fold, part | 1 + 6 + 8 + 4 |
-//! | `outcomes` | tag, request id that is not version 7 | 1 + 16 |
+//! | `outcomes` | tag of the index, millisecond in the ids, first block of the fold, part | 1 + 6 + 8 + 4 |
+//! | `outcomes` | tag of the index, id that is not version 7 | 1 + 16 |
+//! | `outcomes` | tag, token of an open hold | 1 + 16 |
+//! | `outcomes` | tag, asset, hash of a deposit's reference | 1 + 4 + 16 |
+//! | `records` | tag, length of the caller's key, that key, `!`seq | 1 + 2 + *n* + 8 |
+//! | `blocks` | tag, first seq of a block with commits | 1 + 8 |
+//! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
 //! | `assets` | tag, asset | 1 + 4 |
 //! | `accounts` | tag, account | 1 + 8 |
-//! | `meta` | tag | 1 |
+//! | `meta` | tag: format, boot epoch, horizon | 1 |
 //! | `meta` | tag, asset (its supply) | 1 + 4 |
 //!
 //! A tag is persisted: it is never renumbered and never used again for something else.
 
-use crate::types::{AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, RequestId};
+use crate::types::{
+    AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time, Token,
+};
 
 /// Column family of the journal blocks: the truth.
 pub const JOURNAL: &str = "journal";
 /// Column family of the balances' versions; derived.
 pub const VERSIONS: &str = "versions";
-/// Column family that finds a request's block by its id; derived.
+/// Column family that finds a request's block by its id, and has the open holds; derived.
 pub const OUTCOMES: &str = "outcomes";
+/// Column family of the values under callers' keys; derived.
+pub const RECORDS: &str = "records";
+/// Column family that finds journal blocks by seq and by time.
+pub const BLOCKS: &str = "blocks";
 /// Column family of the assets.
 pub const ASSETS: &str = "assets";
 /// Column family of the accounts with their links.
 pub const ACCOUNTS: &str = "accounts";
-/// Column family of what there is one of: format version, boot epoch, supplies.
+/// Column family of what there is one of: format version, boot epoch, horizon, supplies.
 pub const META: &str = "meta";
 /// Every column family.
-pub const FAMILIES: [&str; 6] = [JOURNAL, VERSIONS, OUTCOMES, ASSETS, ACCOUNTS, META];
+pub const FAMILIES: [&str; 8] =
+    [JOURNAL, VERSIONS, OUTCOMES, RECORDS, BLOCKS, ASSETS, ACCOUNTS, META];
 
 /// The first byte of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +71,72 @@ pub enum KeyKind {
     BootEpoch = 8,
     /// What deposits have brought of an asset and withdrawals have left.
     Supply = 9,
+    /// An open hold.
+    Hold = 10,
+    /// Blocks that ended the holds with version-7 tokens of one millisecond.
+    ResolvedV7 = 11,
+    /// The block that ended a hold with any other token.
+    ResolvedOther = 12,
+    /// The deposit that has a reference.
+    Credited = 13,
+    /// One version of a value under a caller's key.
+    Record = 14,
+    /// The block that begins with a seq.
+    BlockOfSeq = 15,
+    /// The end of a block with a time.
+    PositionAt = 16,
+    /// The oldest seq as of which everything can still be read.
+    Horizon = 17,
+}
+
+/// An index from ids to blocks. Both have the same form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdIndex {
+    /// From request ids to the blocks of their outcomes.
+    Outcomes,
+    /// From tokens to the blocks that ended their holds.
+    Resolved,
+}
+
+impl IdIndex {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Outcomes, Self::Resolved];
+
+    /// The tag of the rows of version-7 ids.
+    pub const fn v7(self) -> KeyKind {
+        match self {
+            Self::Outcomes => KeyKind::OutcomeV7,
+            Self::Resolved => KeyKind::ResolvedV7,
+        }
+    }
+
+    /// The tag of the rows of other ids.
+    pub const fn other(self) -> KeyKind {
+        match self {
+            Self::Outcomes => KeyKind::OutcomeOther,
+            Self::Resolved => KeyKind::ResolvedOther,
+        }
+    }
 }
 
 /// Length of [`version_prefix`]: what the version family's prefix extractor cuts off.
 pub const VERSION_PREFIX_LEN: usize = 13;
 /// Length of [`version`].
 pub const VERSION_LEN: usize = VERSION_PREFIX_LEN + 8;
-/// Length of [`outcome_v7_prefix`].
-pub const OUTCOME_V7_PREFIX_LEN: usize = 7;
-/// Length of [`outcome_v7`].
-pub const OUTCOME_V7_LEN: usize = OUTCOME_V7_PREFIX_LEN + 8 + 4;
-/// Length of [`outcome_other`].
-pub const OUTCOME_OTHER_LEN: usize = 17;
+/// Length of [`id_v7_prefix`]: what the outcomes family's prefix extractor cuts off.
+pub const ID_V7_PREFIX_LEN: usize = 7;
+/// Length of [`id_v7`].
+pub const ID_V7_LEN: usize = ID_V7_PREFIX_LEN + 8 + 4;
+/// Length of [`id_other`].
+pub const ID_OTHER_LEN: usize = 17;
+/// Length of [`credited`].
+pub const CREDITED_LEN: usize = 1 + 4 + 16;
+/// Length of [`position_at`].
+pub const POSITION_AT_LEN: usize = 1 + 8 + 8;
+/// What stands before the caller's key in a [`record`] key.
+const RECORD_HEAD_LEN: usize = 1 + 2;
+/// What stands behind it.
+const RECORD_SEQ_LEN: usize = 8;
 
 /// The applied mark of a derived family. As long as a version prefix, so that it has one too.
 pub const APPLIED_MARK: [u8; VERSION_PREFIX_LEN] = [KeyKind::Applied as u8; VERSION_PREFIX_LEN];
@@ -78,6 +144,8 @@ pub const APPLIED_MARK: [u8; VERSION_PREFIX_LEN] = [KeyKind::Applied as u8; VERS
 pub const FORMAT: [u8; 1] = [KeyKind::Format as u8];
 /// Where `meta` keeps the boot epoch.
 pub const BOOT_EPOCH: [u8; 1] = [KeyKind::BootEpoch as u8];
+/// Where `meta` keeps the horizon.
+pub const HORIZON: [u8; 1] = [KeyKind::Horizon as u8];
 
 /// A tag, then parts in order.
 fn joined<const LEN: usize>(kind: KeyKind, parts: &[&[u8]]) -> [u8; LEN] {
@@ -141,37 +209,115 @@ pub fn decode_version(key: &[u8]) -> Option<(BalanceKey, CommitSeq)> {
 /// What all rows of the version-7 ids of a millisecond begin with.
 ///
 /// `millis` has 48 bits, as in [`RequestId::v7_millis`].
-pub fn outcome_v7_prefix(millis: u64) -> [u8; OUTCOME_V7_PREFIX_LEN] {
+pub fn id_v7_prefix(index: IdIndex, millis: u64) -> [u8; ID_V7_PREFIX_LEN] {
     debug_assert!(millis >> 48 == 0);
-    joined(KeyKind::OutcomeV7, &[&millis.to_be_bytes()[2..]])
+    joined(index.v7(), &[&millis.to_be_bytes()[2..]])
 }
 
 /// Version-7 ids of a millisecond that one fold brought, or a part of them.
 ///
 /// Order: millisecond, fold, part. `first_block` is the first block of the fold, `part` counts from 0.
-pub fn outcome_v7(millis: u64, first_block: BlockNumber, part: u32) -> [u8; OUTCOME_V7_LEN] {
-    let millis = outcome_v7_prefix(millis);
+pub fn id_v7(index: IdIndex, millis: u64, first_block: BlockNumber, part: u32) -> [u8; ID_V7_LEN] {
+    let millis = id_v7_prefix(index, millis);
     let first_block = first_block.get().to_be_bytes();
-    joined(KeyKind::OutcomeV7, &[&millis[1..], &first_block, &part.to_be_bytes()])
+    joined(index.v7(), &[&millis[1..], &first_block, &part.to_be_bytes()])
 }
 
-/// Millisecond, first block and part of an [`outcome_v7`] key; `None` for any other key.
-pub fn decode_outcome_v7(key: &[u8]) -> Option<(u64, BlockNumber, u32)> {
-    let body: &[u8; OUTCOME_V7_LEN - 1] = body(key, KeyKind::OutcomeV7)?;
+/// Millisecond, first block and part of an [`id_v7`] key of that index; `None` for any other key.
+pub fn decode_id_v7(index: IdIndex, key: &[u8]) -> Option<(u64, BlockNumber, u32)> {
+    let body: &[u8; ID_V7_LEN - 1] = body(key, index.v7())?;
     let mut millis = [0; 8];
     millis[2..].copy_from_slice(&body[..6]);
     let first_block = BlockNumber::new(u64::from_be_bytes(part(body, 6)));
     Some((u64::from_be_bytes(millis), first_block, u32::from_be_bytes(part(body, 14))))
 }
 
-/// A request id that is not version 7. Order: by id.
-pub fn outcome_other(id: RequestId) -> [u8; OUTCOME_OTHER_LEN] {
-    joined(KeyKind::OutcomeOther, &[&id.get().to_be_bytes()])
+/// An id that is not version 7. Order: by id.
+pub fn id_other(index: IdIndex, id: RequestId) -> [u8; ID_OTHER_LEN] {
+    joined(index.other(), &[&id.get().to_be_bytes()])
 }
 
-/// The id of an [`outcome_other`] key; `None` for any other key.
-pub fn decode_outcome_other(key: &[u8]) -> Option<RequestId> {
-    body(key, KeyKind::OutcomeOther).map(|body| RequestId::new(u128::from_be_bytes(*body)))
+/// The id of an [`id_other`] key of that index; `None` for any other key.
+pub fn decode_id_other(index: IdIndex, key: &[u8]) -> Option<RequestId> {
+    body(key, index.other()).map(|body| RequestId::new(u128::from_be_bytes(*body)))
+}
+
+/// An open hold. Order: by token.
+pub fn hold(token: Token) -> [u8; 17] {
+    joined(KeyKind::Hold, &[&token.request().get().to_be_bytes()])
+}
+
+/// The token of a [`hold`] key; `None` for any other key.
+pub fn decode_hold(key: &[u8]) -> Option<Token> {
+    let body = body(key, KeyKind::Hold)?;
+    Some(Token::of(RequestId::new(u128::from_be_bytes(*body))))
+}
+
+/// The deposit of an asset that has a reference of that hash. Order: asset, hash.
+pub fn credited(asset: AssetId, reference: u128) -> [u8; CREDITED_LEN] {
+    joined(KeyKind::Credited, &[&asset.get().to_be_bytes(), &reference.to_be_bytes()])
+}
+
+/// Asset and hash of a [`credited`] key; `None` for any other key.
+pub fn decode_credited(key: &[u8]) -> Option<(AssetId, u128)> {
+    let body: &[u8; CREDITED_LEN - 1] = body(key, KeyKind::Credited)?;
+    let asset = AssetId::new(u32::from_be_bytes(part(body, 0)));
+    Some((asset, u128::from_be_bytes(part(body, 4))))
+}
+
+/// Writes over `into`: a version of a caller's key.
+///
+/// Order: length of the key, key, newest first. All versions of a key, and nothing else, share
+/// what [`record_prefix`] cuts off.
+pub fn record(key: &Key, seq: CommitSeq, into: &mut Vec<u8>) {
+    let length = u16::try_from(key.bytes().len()).expect("KEY_BYTES_MAX fits");
+    into.clear();
+    into.push(KeyKind::Record as u8);
+    into.extend_from_slice(&length.to_be_bytes());
+    into.extend_from_slice(key.bytes());
+    into.extend_from_slice(&(!seq.get()).to_be_bytes());
+}
+
+/// What all [`record`] keys of a caller's key begin with: all but the seq; `None` if it is too short
+/// for one, or another key.
+pub fn record_prefix(row: &[u8]) -> Option<&[u8]> {
+    let is_record = row.first() == Some(&(KeyKind::Record as u8));
+    let (prefix, _) = row.split_at_checked(row.len().checked_sub(RECORD_SEQ_LEN)?)?;
+    (is_record && prefix.len() >= RECORD_HEAD_LEN).then_some(prefix)
+}
+
+/// The bytes of the caller's key and the seq of a [`record`] key; `None` for any other key.
+pub fn decode_record(row: &[u8]) -> Option<(&[u8], CommitSeq)> {
+    let prefix = record_prefix(row)?;
+    let (head, key) = prefix.split_at(RECORD_HEAD_LEN);
+    let length = u16::from_be_bytes(part(head, 1));
+    if usize::from(length) != key.len() {
+        return None;
+    }
+    let seq = u64::from_be_bytes(part(row, prefix.len()));
+    Some((key, CommitSeq::new(!seq)))
+}
+
+/// The block whose first commit has that seq. Order: by seq.
+pub fn block_of_seq(first_seq: CommitSeq) -> [u8; 9] {
+    joined(KeyKind::BlockOfSeq, &[&first_seq.get().to_be_bytes()])
+}
+
+/// The first seq of a [`block_of_seq`] key; `None` for any other key.
+pub fn decode_block_of_seq(key: &[u8]) -> Option<CommitSeq> {
+    body(key, KeyKind::BlockOfSeq).map(|body| CommitSeq::new(u64::from_be_bytes(*body)))
+}
+
+/// The end of the block with that time and number. Order: time, number.
+pub fn position_at(time: Time, block: BlockNumber) -> [u8; POSITION_AT_LEN] {
+    joined(KeyKind::PositionAt, &[&time.get().to_be_bytes(), &block.get().to_be_bytes()])
+}
+
+/// Time and number of a [`position_at`] key; `None` for any other key.
+pub fn decode_position_at(key: &[u8]) -> Option<(Time, BlockNumber)> {
+    let body: &[u8; POSITION_AT_LEN - 1] = body(key, KeyKind::PositionAt)?;
+    let time = Time::new(u64::from_be_bytes(part(body, 0)));
+    Some((time, BlockNumber::new(u64::from_be_bytes(part(body, 8)))))
 }
 
 /// An asset. Order: by number.
@@ -222,6 +368,17 @@ mod tests {
         prop_oneof![0..4_u64, 250..260_u64, 65_530..65_540_u64, any::<u64>()]
     }
 
+    fn caller_key() -> impl Strategy<Value = Key> {
+        // Few letters, so that keys are prefixes of one another.
+        prop::collection::vec(prop_oneof![0..3_u8, 254..=255_u8], 1..6).prop_map(Key::new)
+    }
+
+    fn row_of(key: &Key, seq: u64) -> Vec<u8> {
+        let mut row = vec![7];
+        record(key, CommitSeq::new(seq), &mut row);
+        row
+    }
+
     proptest! {
         #[test]
         fn keys_come_back(key in balance(), number in near(), id: u128, part: u32) {
@@ -232,11 +389,40 @@ mod tests {
             prop_assert_eq!(decode_asset(&asset(key.asset)), Some(key.asset));
             prop_assert_eq!(decode_supply(&supply(key.asset)), Some(key.asset));
             prop_assert_eq!(decode_account(&account(key.account)), Some(key.account));
+            prop_assert_eq!(decode_credited(&credited(key.asset, id)), Some((key.asset, id)));
+            prop_assert_eq!(decode_block_of_seq(&block_of_seq(seq)), Some(seq));
+            let time = Time::new(key.account.get());
+            prop_assert_eq!(decode_position_at(&position_at(time, block)), Some((time, block)));
             let id = RequestId::new(id);
-            prop_assert_eq!(decode_outcome_other(&outcome_other(id)), Some(id));
+            prop_assert_eq!(decode_hold(&hold(Token::of(id))), Some(Token::of(id)));
             let millis = number >> 16;
-            let row = outcome_v7(millis, block, part);
-            prop_assert_eq!(decode_outcome_v7(&row), Some((millis, block, part)));
+            for index in IdIndex::ALL {
+                prop_assert_eq!(decode_id_other(index, &id_other(index, id)), Some(id));
+                let row = id_v7(index, millis, block, part);
+                prop_assert_eq!(decode_id_v7(index, &row), Some((millis, block, part)));
+            }
+        }
+
+        #[test]
+        fn record_keys_come_back(key in caller_key(), seq in near()) {
+            let row = row_of(&key, seq);
+            prop_assert_eq!(decode_record(&row), Some((key.bytes(), CommitSeq::new(seq))));
+            prop_assert_eq!(record_prefix(&row), Some(&row[..row.len() - 8]));
+        }
+
+        #[test]
+        fn versions_of_a_record_stand_together_newest_first(
+            a in (caller_key(), near()), b in (caller_key(), near()),
+        ) {
+            let meant = |(key, seq): &(Key, u64)| {
+                (key.bytes().len(), key.clone(), std::cmp::Reverse(*seq))
+            };
+            let (row_a, row_b) = (row_of(&a.0, a.1), row_of(&b.0, b.1));
+            prop_assert_eq!(row_a.cmp(&row_b), meant(&a).cmp(&meant(&b)));
+            prop_assert_eq!(record_prefix(&row_a) == record_prefix(&row_b), a.0 == b.0);
+            // Nothing of another key begins with the prefix.
+            let begins = row_b.starts_with(record_prefix(&row_a).expect("a record"));
+            prop_assert_eq!(begins, a.0 == b.0);
         }
 
         #[test]
@@ -248,24 +434,42 @@ mod tests {
             prop_assert_eq!(row(a).cmp(&row(b)), newest_first(a).cmp(&newest_first(b)));
             let block = |(_, number, _): (BalanceKey, u64, u32)| BlockNumber::new(number);
             prop_assert_eq!(journal(block(a)).cmp(&journal(block(b))), a.1.cmp(&b.1));
+            let seq = |(_, seq, _): (BalanceKey, u64, u32)| block_of_seq(CommitSeq::new(seq));
+            prop_assert_eq!(seq(a).cmp(&seq(b)), a.1.cmp(&b.1));
+            let ends = |a: (BalanceKey, u64, u32)| (Time::new(a.0.account.get()), block(a));
+            let row = |a| { let (time, block) = ends(a); position_at(time, block) };
+            prop_assert_eq!(row(a).cmp(&row(b)), ends(a).cmp(&ends(b)));
             let ids = |a: (BalanceKey, u64, u32)| (a.0.account.get() >> 16, block(a), a.2);
-            let row = |a| { let (millis, first, part) = ids(a); outcome_v7(millis, first, part) };
-            prop_assert_eq!(row(a).cmp(&row(b)), ids(a).cmp(&ids(b)));
+            for index in IdIndex::ALL {
+                let row = |a| { let (ms, first, part) = ids(a); id_v7(index, ms, first, part) };
+                prop_assert_eq!(row(a).cmp(&row(b)), ids(a).cmp(&ids(b)));
+            }
         }
 
         #[test]
-        fn other_keys_are_not_taken_for_one(bytes in prop::collection::vec(any::<u8>(), 0..24)) {
+        fn other_keys_are_not_taken_for_one(
+            tag in 0..20_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
+        ) {
+            let bytes = [&[tag], &bytes[..]].concat();
             let again = [
                 decode_version(&bytes).map(|(key, seq)| version(key, seq).to_vec()),
                 decode_journal(&bytes).map(|number| journal(number).to_vec()),
-                decode_outcome_v7(&bytes).map(|(ms, block, part)| outcome_v7(ms, block, part).to_vec()),
-                decode_outcome_other(&bytes).map(|id| outcome_other(id).to_vec()),
                 decode_asset(&bytes).map(|id| asset(id).to_vec()),
                 decode_account(&bytes).map(|id| account(id).to_vec()),
                 decode_supply(&bytes).map(|id| supply(id).to_vec()),
+                decode_hold(&bytes).map(|token| hold(token).to_vec()),
+                decode_credited(&bytes).map(|(asset, hash)| credited(asset, hash).to_vec()),
+                decode_record(&bytes).map(|(key, seq)| row_of(&Key::new(key), seq.get())),
+                decode_block_of_seq(&bytes).map(|seq| block_of_seq(seq).to_vec()),
+                decode_position_at(&bytes).map(|(time, block)| position_at(time, block).to_vec()),
             ];
-            prop_assert!(again.iter().flatten().count() <= 1);
-            prop_assert!(again.iter().flatten().all(|key| *key == bytes));
+            let ids = IdIndex::ALL.into_iter().flat_map(|index| [
+                decode_id_v7(index, &bytes).map(|(ms, block, part)| id_v7(index, ms, block, part).to_vec()),
+                decode_id_other(index, &bytes).map(|id| id_other(index, id).to_vec()),
+            ]);
+            let again: Vec<_> = again.into_iter().chain(ids).flatten().collect();
+            prop_assert!(again.len() <= 1);
+            prop_assert!(again.iter().all(|key| *key == bytes));
         }
     }
 
@@ -275,21 +479,35 @@ mod tests {
         let row = version(key, CommitSeq::new(u64::MAX));
         assert!(row.starts_with(&version_prefix(key)));
         assert!(row.starts_with(&version_account_prefix(key.account)));
-        assert!(outcome_v7(5, BlockNumber::new(1), 0).starts_with(&outcome_v7_prefix(5)));
         let zero = BalanceKey { account: AccountId::new(0), asset: AssetId::new(0) };
         assert!(APPLIED_MARK[..] < version(zero, CommitSeq::new(u64::MAX))[..]);
-        assert!(APPLIED_MARK[..] < outcome_v7(0, BlockNumber::new(0), 0)[..]);
+        for index in IdIndex::ALL {
+            let row = id_v7(index, 5, BlockNumber::new(1), 0);
+            assert!(row.starts_with(&id_v7_prefix(index, 5)));
+            assert!(APPLIED_MARK[..] < id_v7(index, 0, BlockNumber::new(0), 0)[..]);
+        }
+        assert!(APPLIED_MARK[..] < row_of(&Key::new([0]), u64::MAX)[..]);
+        assert_eq!(record_prefix(&APPLIED_MARK), None);
     }
 
     #[test]
     fn tags_are_pinned() {
-        let zero = BlockNumber::new(0);
+        let (zero, id) = (BlockNumber::new(0), RequestId::new(0));
         assert_eq!(journal(BlockNumber::new(0x0102))[..], [1, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(outcome_v7(0, zero, 0)[0], 3);
-        assert_eq!(outcome_other(RequestId::new(0))[0], 4);
+        assert_eq!(id_v7(IdIndex::Outcomes, 0, zero, 0)[0], 3);
+        assert_eq!(id_other(IdIndex::Outcomes, id)[0], 4);
         assert_eq!(asset(AssetId::new(1)), [5, 0, 0, 0, 1]);
         assert_eq!(account(AccountId::new(1))[0], 6);
         assert_eq!((FORMAT, BOOT_EPOCH), ([7], [8]));
         assert_eq!(supply(AssetId::new(1)), [9, 0, 0, 0, 1]);
+        assert_eq!(hold(Token::of(RequestId::new(3)))[..2], [10, 0]);
+        assert_eq!(id_v7(IdIndex::Resolved, 0, zero, 0)[0], 11);
+        assert_eq!(id_other(IdIndex::Resolved, id)[0], 12);
+        assert_eq!(credited(AssetId::new(1), 2)[..6], [13, 0, 0, 0, 1, 0]);
+        let record = row_of(&Key::new(*b"ab"), u64::MAX - 5);
+        assert_eq!(record, [14, 0, 2, b'a', b'b', 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(block_of_seq(CommitSeq::new(1)), [15, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(position_at(Time::new(1), zero)[..9], [16, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(HORIZON, [17]);
     }
 }

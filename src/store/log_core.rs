@@ -13,8 +13,12 @@
 //! Invariants
 //! * Decisions are journaled in their order, without gaps, each with the rows of every shard.
 //! * No commit that creates or destroys value reaches a block (I5).
+//! * What a decision gives back is forgotten, and comes again in a later batch; what nobody asked
+//!   for (an expiry) is journaled and answered to nobody.
 //! * Nothing is answered before the block that it depends on is durable (I3).
 //! * Work per swap is a few array lookups: batches, submissions and decisions have dense numbers.
+
+mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -22,19 +26,35 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::journal::{Block, BlockBuilder, BlockHash, check_conservation};
+use self::window::Window;
+use super::journal::{Block, BlockBuilder, BlockHash, check_conservation, supply_change};
+
 use super::{Group, Position, StoreError};
 use crate::config::SUPPLY_MAX;
 use crate::error::Reject;
 use crate::message::{
-    Answer, Answered, Applied, Gate, NewSubmission, Repeated, Row, SharedBatch, SharedDecision,
-    ToLog, Txn, TxnRef,
+    Answer, AnswerSlot, Answered, Applied, Decision, Gate, NewSubmission, Repeated, Row,
+    SharedBatch, SharedDecision, Side, ToLog, Txn, TxnRef,
 };
-use crate::request::{Command, Refusal};
-use crate::types::{Amount, AssetId, CommitSeq, Time};
+use crate::request::{Action, Command, Refusal, Transfer};
+use crate::types::{Amount, AssetId, CommitSeq, Resolution, Time};
 
 /// Kinds of commands, as [`Command::kind`] names them.
-pub const KINDS: [&str; 6] = ["swap", "deposit", "withdrawal", "asset", "account", "link"];
+pub const KINDS: [&str; 13] = [
+    "swap",
+    "deposit",
+    "withdrawal",
+    "asset",
+    "account",
+    "link",
+    "prepare",
+    "commit",
+    "rollback",
+    "withdrawal_confirm",
+    "withdrawal_cancel",
+    "expire",
+    "transaction",
+];
 
 const fn kind_index(command: &Command) -> usize {
     match command {
@@ -44,8 +64,28 @@ const fn kind_index(command: &Command) -> usize {
         Command::PutAsset(_) => 3,
         Command::PutAccount { .. } => 4,
         Command::RemoveLink { .. } => 5,
+        Command::Prepare(_) => 6,
+        Command::Resolve(resolve) => match resolve.action {
+            Action::Commit => 7,
+            Action::Rollback => 8,
+            Action::Confirm => 9,
+            Action::Cancel => 10,
+            Action::Expire => 11,
+        },
+        Command::Transact(_) => 12,
     }
 }
+
+/// What each of [`KINDS`] makes of a hold.
+const RESOLVES: [Option<Resolution>; KINDS.len()] = {
+    let mut resolves = [None; KINDS.len()];
+    resolves[7] = Some(Action::Commit.resolution());
+    resolves[8] = Some(Action::Rollback.resolution());
+    resolves[9] = Some(Action::Confirm.resolution());
+    resolves[10] = Some(Action::Cancel.resolution());
+    resolves[11] = Some(Action::Expire.resolution());
+    resolves
+};
 
 /// What the log goes on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,7 +124,7 @@ pub struct LogCore {
 
 struct OpenBatch {
     batch: SharedBatch,
-    /// Transactions in it that are not answered.
+    /// Transactions in it that are neither answered nor given back.
     left: usize,
 }
 
@@ -143,15 +183,18 @@ pub struct Reply {
     pub kinds: [u32; KINDS.len()],
 }
 
-/// What was answered, counted per group. Duplicates are in no count: they have their answer.
+/// What was answered, counted per group, expiries included, which nobody hears of. Duplicates are in
+/// no count: they have their answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// By kind.
+    /// By kind; repeats of what was done before are among them.
     pub settled: [u64; KINDS.len()],
     /// By kind.
     pub rejected: [u64; KINDS.len()],
     /// By [`Reject::precedence`].
     pub reasons: [u64; Reject::CODES.len()],
+    /// Holds that were ended, in the order of [`Resolution::ALL`].
+    pub resolved: [u64; Resolution::ALL.len()],
 }
 
 impl LogCore {
@@ -244,7 +287,8 @@ impl LogCore {
             }
         }
         let (number, left) = (batch.number, batch.txns.len());
-        for (txn, slot) in batch.txns.iter().zip(&batch.slots) {
+        let asked = batch.txns.iter().zip(&batch.slots);
+        for (txn, slot) in asked.filter(|(_, slot)| !slot.again && !is_nobody(**slot)) {
             self.submissions.get_mut(slot.submission).kinds[kind_index(&txn.command)] += 1;
         }
         self.batches.push(number, OpenBatch { batch, left });
@@ -327,7 +371,7 @@ impl LogCore {
         for (place, txn_ref) in decision.commits.iter().enumerate() {
             let txn = txn_of(&self.batches, *txn_ref);
             self.rows.clear();
-            for op in txn.ops() {
+            for op in txn.row_ops() {
                 let shard = op.key.account.shard(self.shards);
                 let (row, slot) = sources[shard].next();
                 self.rows.push(row);
@@ -339,10 +383,12 @@ impl LogCore {
             })?;
             match &txn.command {
                 Command::Swap(_) => {}
-                Command::Deposit(_) | Command::Withdraw(_) => {
-                    move_supply(&mut self.supplies, &mut self.supplies_changed, txn)?;
+                command if command.is_directory() => directory.push(command.clone()),
+                _ => {
+                    if let Some(change) = supply_change(txn) {
+                        move_supply(&mut self.supplies, &mut self.supplies_changed, txn, change)?;
+                    }
                 }
-                command => directory.push(command.clone()),
             }
             self.builder.commit(txn, self.rows.iter().map(|row| row.after));
         }
@@ -352,6 +398,10 @@ impl LogCore {
         for refused in &decision.refusals {
             let txn = txn_of(&self.batches, refused.txn);
             self.builder.refusal(txn, (&refused.reject, refused.seq));
+        }
+        for repeated in &decision.repeats {
+            let txn = txn_of(&self.batches, repeated.txn);
+            self.builder.repeat(txn, repeated.first, repeated.seq);
         }
         Ok(())
     }
@@ -372,30 +422,64 @@ impl LogCore {
                 let seq = decision.first_seq.plus(place as u64);
                 let kind = self.answer(*txn, Answer::Settled(seq), block.as_ref(), effects);
                 effects.tally.settled[kind] += 1;
+                if let Some(how) = RESOLVES[kind] {
+                    effects.tally.resolved[how as usize] += 1;
+                }
             }
-            for refused in &decision.refusals {
-                let refusal = Refusal {
-                    request_id: txn_of(&self.batches, refused.txn).id,
-                    seq: refused.seq,
-                    time: block.as_ref().expect("refusals are journaled").header().time,
-                    reject: refused.reject.clone(),
-                };
-                effects.tally.reasons[usize::from(refused.reject.precedence())] += 1;
-                let answer = Answer::Rejected(Box::new(refusal));
-                let kind = self.answer(refused.txn, answer, None, effects);
-                effects.tally.rejected[kind] += 1;
-            }
-            for txn in &decision.duplicates {
-                let Txn { id, digest, .. } = *txn_of(&self.batches, *txn);
-                let answer = Answer::Duplicate(Box::new(Repeated { id, digest }));
-                self.answer(*txn, answer, None, effects);
-            }
+            self.answer_others(decision, block.as_ref(), effects);
         }
         while let Some(waiting) = self.gates.peek()
             && waiting.order.0.0 <= self.durable.seq
         {
             effects.gates.extend(self.gates.pop().map(|waiting| waiting.gate));
         }
+    }
+
+    /// Answers what did not commit in a decision, and forgets what was given back.
+    fn answer_others(
+        &mut self,
+        decision: &Decision,
+        block: Option<&Arc<Block>>,
+        effects: &mut Effects,
+    ) {
+        for refused in &decision.refusals {
+            let refusal = Refusal {
+                request_id: txn_of(&self.batches, refused.txn).id,
+                seq: refused.seq,
+                time: block.expect("refusals are journaled").header().time,
+                reject: refused.reject.clone(),
+            };
+            effects.tally.reasons[usize::from(refused.reject.precedence())] += 1;
+            let answer = Answer::Rejected(Box::new(refusal));
+            let kind = self.answer(refused.txn, answer, None, effects);
+            effects.tally.rejected[kind] += 1;
+        }
+        for repeated in &decision.repeats {
+            let kind = self.answer(repeated.txn, Answer::Done(repeated.first), None, effects);
+            effects.tally.settled[kind] += 1;
+        }
+        for txn in &decision.duplicates {
+            let Txn { id, digest, .. } = *txn_of(&self.batches, *txn);
+            let answer = Answer::Duplicate(Box::new(Repeated { id, digest }));
+            self.answer(*txn, answer, None, effects);
+        }
+        for txn in &decision.deferred {
+            self.forget(*txn);
+        }
+    }
+
+    /// A transaction will not be asked for again under that name; returns where its answer belongs
+    /// and its kind.
+    #[inline]
+    fn forget(&mut self, txn: TxnRef) -> (AnswerSlot, usize) {
+        let open_batch = self.batches.get_mut(txn.batch);
+        let slot = open_batch.batch.slots[txn.index as usize];
+        let kind = kind_index(&open_batch.batch.txns[txn.index as usize].command);
+        open_batch.left -= 1;
+        if open_batch.left == 0 {
+            self.batches.take(txn.batch);
+        }
+        (slot, kind)
     }
 
     /// Puts an answer where it belongs; returns the request's kind.
@@ -407,12 +491,9 @@ impl LogCore {
         proof: Option<&Arc<Block>>,
         effects: &mut Effects,
     ) -> usize {
-        let open_batch = self.batches.get_mut(txn.batch);
-        let slot = open_batch.batch.slots[txn.index as usize];
-        let kind = kind_index(&open_batch.batch.txns[txn.index as usize].command);
-        open_batch.left -= 1;
-        if open_batch.left == 0 {
-            self.batches.take(txn.batch);
+        let (slot, kind) = self.forget(txn);
+        if is_nobody(slot) {
+            return kind;
         }
         let open = self.submissions.get_mut(slot.submission);
         open.answered.answers[slot.position as usize] = answer;
@@ -435,21 +516,25 @@ fn txn_of(batches: &Window<OpenBatch>, txn: TxnRef) -> &Txn {
     &batches.get(txn.batch).batch.txns[txn.index as usize]
 }
 
+/// Whether nobody waits for the answer.
+#[inline]
+fn is_nobody(slot: AnswerSlot) -> bool {
+    slot.submission == AnswerSlot::NOBODY.submission
+}
+
 fn move_supply(
     supplies: &mut Vec<Amount>,
     changed: &mut BTreeSet<AssetId>,
     txn: &Txn,
+    (side, transfer): (Side, &Transfer),
 ) -> Result<(), StoreError> {
-    let (Command::Deposit(transfer) | Command::Withdraw(transfer)) = &txn.command else {
-        unreachable!("only deposits and withdrawals move a supply")
-    };
     let index = transfer.asset.get() as usize;
     if supplies.len() <= index {
         supplies.resize(index + 1, Amount::ZERO);
     }
     let supply = &mut supplies[index];
-    let after = match &txn.command {
-        Command::Deposit(_) => supply.checked_add(transfer.amount),
+    let after = match side {
+        Side::Credit => supply.checked_add(transfer.amount),
         _ => supply.checked_sub(transfer.amount),
     };
     *supply = after.filter(|after| after.get() <= SUPPLY_MAX).ok_or_else(|| {
@@ -469,7 +554,8 @@ impl OpenDecision {
 
     fn requests(&self) -> usize {
         self.decision.as_ref().map_or(0, |decision| {
-            decision.commits.len() + decision.refusals.len() + decision.duplicates.len()
+            let answered = decision.commits.len() + decision.refusals.len();
+            answered + decision.repeats.len() + decision.duplicates.len()
         })
     }
 }
@@ -541,49 +627,5 @@ impl PartialOrd for WaitingGate {
 impl Ord for WaitingGate {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.order.cmp(&other.order)
-    }
-}
-
-/// Things with dense numbers that come in order and go in any: a lookup is one index.
-struct Window<T> {
-    items: VecDeque<Option<T>>,
-    /// The number of `items[0]`.
-    base: u64,
-}
-
-impl<T> Window<T> {
-    fn new() -> Self {
-        Self { items: VecDeque::new(), base: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    fn push(&mut self, number: u64, item: T) {
-        assert_eq!(number, self.base + self.items.len() as u64, "numbers are dense");
-        self.items.push_back(Some(item));
-    }
-
-    #[inline]
-    fn get(&self, number: u64) -> &T {
-        let item = self.items.get((number - self.base) as usize);
-        item.and_then(Option::as_ref).expect("it was announced and not yet answered")
-    }
-
-    #[inline]
-    fn get_mut(&mut self, number: u64) -> &mut T {
-        let item = self.items.get_mut((number - self.base) as usize);
-        item.and_then(Option::as_mut).expect("it was announced and not yet answered")
-    }
-
-    fn take(&mut self, number: u64) -> T {
-        let item = self.items.get_mut((number - self.base) as usize);
-        let item = item.and_then(Option::take).expect("it was announced and not yet answered");
-        while matches!(self.items.front(), Some(None)) {
-            self.items.pop_front();
-            self.base += 1;
-        }
-        item
     }
 }

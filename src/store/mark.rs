@@ -75,7 +75,7 @@ impl Mark {
     ///
     /// # Errors
     /// [`StoreError::InUse`] when another process has the directory, [`StoreError::NewerFormat`]
-    /// when a newer build wrote it, [`StoreError::Damaged`] when neither slot is intact.
+    /// or [`StoreError::OlderFormat`] when another build wrote it, [`StoreError::Damaged`] when neither slot is intact.
     pub fn open(directory: &Path, shared: bool) -> Result<(Self, Position), StoreError> {
         let path = directory.join(FILE);
         let file = OpenOptions::new()
@@ -99,6 +99,9 @@ impl Mark {
         };
         if format > FORMAT {
             return Err(StoreError::NewerFormat { found: format, known: FORMAT });
+        }
+        if format < FORMAT {
+            return Err(StoreError::OlderFormat { found: format });
         }
         Ok((Self { file, path, slot_next: 1 - slot }, position))
     }

@@ -7,7 +7,7 @@
 //! Invariants
 //! * Blocks are folded in their order, each family up to its own applied mark, which is part of
 //!   the same atomic write: folding again after a crash begins behind the mark.
-//! * `A` moves when both families have a block, and the block is dropped from memory only then.
+//! * `A` moves when all families have a block, and the block is dropped from memory only then.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -16,19 +16,27 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::durable::Progress;
-use super::journal::Block;
-use super::outcomes::OutcomeFold;
+use super::holds::HoldFold;
+use super::journal::{Block, Event};
+use super::keys::IdIndex;
+use super::outcomes::IdFold;
+use super::records::RecordFold;
+use super::references::ReferenceFold;
 use super::unfolded::{Unfolded, UnfoldedBlock};
 use super::versions::Fold;
-use super::{Applied, Family, Position, StoreError, VersionStore};
+use super::{Applied, Family, FamilyWriter, Position, StoreError, VersionStore};
 use crate::actor::{Poison, spawn};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::metrics::MaterializerMetrics;
-use crate::types::BlockNumber;
+use crate::types::{BlockNumber, CommitSeq};
 
 /// From this many requests on, a fold is written as a sorted file of its own.
 const BULK_REQUESTS_MIN: usize = 20_000;
+/// From so many bytes of callers' values on, they are written as a sorted file of their own.
+const BULK_RECORD_BYTES_MIN: usize = 1 << 20;
+/// So many bytes of callers' values are folded however few requests brought them.
+const FOLD_RECORD_BYTES_MAX: usize = 128 << 20;
 /// Nothing new for so long: fold what there is.
 const IDLE_MS: u64 = 50;
 /// What was gathered for so long is folded even if more keeps coming.
@@ -44,10 +52,10 @@ const DRAIN_POLL_MS: u64 = 50;
 const QUEUE_BLOCKS_MAX: usize = 65_536;
 
 /// What is gathered for the next fold. Pure but for the store that it is given.
-#[derive(Default)]
 pub struct Folder {
     versions: Fold,
-    outcomes: OutcomeFold,
+    outcomes: OutcomesFold,
+    records: RecordFold,
     /// How far each family was when gathering began.
     applied: Applied,
     /// The last block gathered.
@@ -59,7 +67,15 @@ pub struct Folder {
 impl Folder {
     /// Goes on from what each family has.
     pub fn new(applied: Applied) -> Self {
-        Self { applied, last: applied.both(), ..Self::default() }
+        Self {
+            versions: Fold::new(),
+            outcomes: OutcomesFold::new(),
+            records: RecordFold::new(),
+            applied,
+            last: applied.all(),
+            requests: 0,
+            blocks: 0,
+        }
     }
 
     /// Adds the next block; families that have it already are left alone.
@@ -69,9 +85,17 @@ impl Folder {
         if number > self.applied.versions.block {
             self.versions.add(block);
         }
-        if number > self.applied.outcomes.block {
-            self.outcomes.add(block);
+        let outcomes = number > self.applied.outcomes.block;
+        if outcomes {
+            self.outcomes.ids.add_outcomes(block);
         }
+        let records = number > self.applied.records.block;
+        block.visit_events(|seq, event| match event {
+            Event::Wrote(write) if records => self.records.add(seq, write),
+            Event::Wrote(_) => {}
+            event if outcomes => self.outcomes.add(number, seq, event),
+            _ => {}
+        });
         self.last = Position::after(block);
         self.requests += block.header().commits as usize + block.header().refusals as usize;
         self.blocks += 1;
@@ -87,19 +111,25 @@ impl Folder {
         self.blocks
     }
 
-    /// Writes what was gathered; returns the position that both families have now.
+    /// Whether it had better be finished: it has `requests_max` requests, or very many bytes.
+    pub fn is_full(&self, requests_max: usize) -> bool {
+        self.requests >= requests_max || self.records.bytes() >= FOLD_RECORD_BYTES_MAX
+    }
+
+    /// Writes what was gathered; returns the position that all families have now.
     ///
     /// # Errors
     /// What the store says. Nothing of a family is written then, or all of it.
     pub fn finish(&mut self, store: &dyn VersionStore) -> Result<Position, StoreError> {
         let bulk = self.requests >= BULK_REQUESTS_MIN;
         self.finish_outcomes(store, bulk)?;
+        self.finish_records(store, self.records.bytes() >= BULK_RECORD_BYTES_MIN)?;
         self.finish_versions(store, bulk)?;
         (self.requests, self.blocks) = (0, 0);
         Ok(self.last)
     }
 
-    /// Writes the versions that were gathered.
+    /// Writes the versions that were gathered, as a sorted file if `bulk` and there are any.
     ///
     /// # Errors
     /// As [`Folder::finish`].
@@ -109,6 +139,7 @@ impl Folder {
         bulk: bool,
     ) -> Result<(), StoreError> {
         if self.last > self.applied.versions {
+            let bulk = bulk && !self.versions.is_empty();
             let mut writer = store.fold(Family::Versions, self.last, bulk)?;
             self.versions.finish(|key, value| writer.row(key, value))?;
             writer.commit()?;
@@ -117,7 +148,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes the outcomes that were gathered.
+    /// Writes the outcomes that were gathered, as [`Folder::finish_versions`] does.
     ///
     /// # Errors
     /// As [`Folder::finish`].
@@ -127,12 +158,81 @@ impl Folder {
         bulk: bool,
     ) -> Result<(), StoreError> {
         if self.last > self.applied.outcomes {
+            let bulk = bulk && !self.outcomes.is_empty();
             let mut writer = store.fold(Family::Outcomes, self.last, bulk)?;
-            self.outcomes.finish(|key, value| writer.row(key, value))?;
+            self.outcomes.finish(&mut *writer)?;
             writer.commit()?;
             self.applied.outcomes = self.last;
         }
         Ok(())
+    }
+
+    /// Writes the records that were gathered, as [`Folder::finish_versions`] does.
+    ///
+    /// # Errors
+    /// As [`Folder::finish`].
+    pub fn finish_records(
+        &mut self,
+        store: &dyn VersionStore,
+        bulk: bool,
+    ) -> Result<(), StoreError> {
+        if self.last > self.applied.records {
+            let bulk = bulk && !self.records.is_empty();
+            let mut writer = store.fold(Family::Records, self.last, bulk)?;
+            self.records.finish(|key, value| writer.row(key, value))?;
+            writer.commit()?;
+            self.applied.records = self.last;
+        }
+        Ok(())
+    }
+}
+
+/// What is gathered for [`Family::Outcomes`].
+struct OutcomesFold {
+    ids: IdFold,
+    holds: HoldFold,
+    resolved: IdFold,
+    references: ReferenceFold,
+}
+
+impl OutcomesFold {
+    fn new() -> Self {
+        Self {
+            ids: IdFold::new(IdIndex::Outcomes),
+            holds: HoldFold::new(),
+            resolved: IdFold::new(IdIndex::Resolved),
+            references: ReferenceFold::new(),
+        }
+    }
+
+    fn add(&mut self, block: BlockNumber, seq: CommitSeq, event: Event) {
+        match event {
+            Event::Held(hold) => self.holds.made(hold),
+            Event::Resolved(token, _) => {
+                self.holds.ended(token);
+                self.resolved.add(token.request(), block);
+            }
+            Event::Credited(asset, reference) => self.references.add(asset, reference, seq),
+            Event::Wrote(_) => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+            && self.holds.is_empty()
+            && self.resolved.is_empty()
+            && self.references.is_empty()
+    }
+
+    /// In the order of their tags, and so of the keys.
+    fn finish(&mut self, writer: &mut dyn FamilyWriter) -> Result<(), StoreError> {
+        self.ids.finish(|key, value| writer.row(key, value))?;
+        self.holds.finish(|key, value| match value {
+            Some(value) => writer.row(key, value),
+            None => writer.delete(key),
+        })?;
+        self.resolved.finish(|key, value| writer.row(key, value))?;
+        self.references.finish(|key, value| writer.row(key, value))
     }
 }
 
@@ -318,7 +418,7 @@ impl Materializer {
             self.oldest_nanos = now;
         }
         self.folder.add(block);
-        let full = self.folder.requests() >= self.fold_requests_max
+        let full = self.folder.is_full(self.fold_requests_max)
             || self.folder.blocks() >= FOLD_BLOCKS_MAX
             || now.saturating_sub(self.oldest_nanos) >= AGE_MAX_NANOS;
         if full { self.fold() } else { Ok(()) }

@@ -33,14 +33,19 @@ use thiserror::Error;
 use crate::address::Link;
 use crate::error;
 use crate::message::BalanceNow;
-use crate::request::{AssetSpec, Command};
+use crate::request::{AssetSpec, Command, Hold};
 use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId,
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time,
+    Token,
 };
 
 pub mod audit;
+#[cfg(feature = "rocksdb")]
+pub mod backup;
 pub mod commit_log;
 pub mod durable;
+pub mod history;
+pub mod holds;
 pub mod journal;
 pub mod keys;
 pub mod log_core;
@@ -48,16 +53,21 @@ pub mod mark;
 pub mod materializer;
 pub mod outcomes;
 pub mod reader;
+pub mod records;
 pub mod recovery;
+pub mod references;
+pub mod replay;
+pub mod retention;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod snapshots;
 pub mod unfolded;
 pub mod versions;
 
 use journal::Block;
 
-/// The format version of a data directory; a newer one is refused.
-pub const FORMAT: u32 = 1;
+/// The format version of a data directory; any other one is refused.
+pub const FORMAT: u32 = 2;
 
 /// What to do about data that is missing or damaged.
 pub(crate) const RESTORE: &str = "restore the data directory from a backup; nothing was changed";
@@ -109,6 +119,14 @@ pub enum StoreError {
         found: u32,
         /// The newest format that this build knows.
         known: u32,
+    },
+    /// A build from before the first release wrote the data directory.
+    #[error(
+        "the data directory has format {found}, which was written by a development build that was never released; start with a new directory, nothing was changed"
+    )]
+    OlderFormat {
+        /// Its format.
+        found: u32,
     },
     /// The directory holds something else.
     #[error("{} is not a data directory of crosslatch: {why}; choose an empty or a new one, nothing was changed", .path.display())]
@@ -204,6 +222,18 @@ pub trait Journal: Send + Sync {
         number: BlockNumber,
     ) -> Box<dyn Iterator<Item = Result<Block, StoreError>> + '_>;
 
+    /// The block that holds the commit of that seq; `None` if there is no such commit.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn block_of(&self, seq: CommitSeq) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// The end of the last block whose logical time is at or before `time`.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn position_at(&self, time: Time) -> Result<Position, StoreError>;
+
     /// The directory after the last block: all assets, then all accounts.
     ///
     /// # Errors
@@ -222,8 +252,11 @@ pub trait Journal: Send + Sync {
 pub enum Family {
     /// Every version of every balance.
     Versions,
-    /// Which block has the outcome of a request.
+    /// Which block has the outcome of a request; open holds; which block resolved a hold; which
+    /// references were credited.
     Outcomes,
+    /// Every version of every value under a caller's key.
+    Records,
 }
 
 /// How far each derived family has come.
@@ -233,13 +266,24 @@ pub struct Applied {
     pub versions: Position,
     /// Of [`Family::Outcomes`].
     pub outcomes: Position,
+    /// Of [`Family::Records`].
+    pub records: Position,
 }
 
 impl Applied {
-    /// What both have: `A`.
-    pub fn both(&self) -> Position {
-        self.versions.min(self.outcomes)
+    /// What all have: `A`.
+    pub fn all(&self) -> Position {
+        self.versions.min(self.outcomes).min(self.records)
     }
+}
+
+/// A value under a caller's key as of some seq.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordVersion {
+    /// The commit_seq that wrote or deleted it.
+    pub seq: CommitSeq,
+    /// The value; `None` if it was deleted.
+    pub value: Option<Arc<[u8]>>,
 }
 
 /// Takes the rows of one fold of one family.
@@ -249,6 +293,12 @@ pub trait FamilyWriter {
     /// # Errors
     /// What the disk says; the writer is of no use afterwards.
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes a row, if there is one. Keys ascend, together with those of [`FamilyWriter::row`].
+    ///
+    /// # Errors
+    /// As [`FamilyWriter::row`].
+    fn delete(&mut self, key: &[u8]) -> Result<(), StoreError>;
 
     /// Makes all rows and the applied mark visible, at once and together.
     ///
@@ -276,11 +326,67 @@ pub trait VersionStore: Send + Sync {
     fn account_at(&self, account: AccountId, seq: CommitSeq)
     -> Result<Vec<BalanceNow>, StoreError>;
 
+    /// At most `limit` versions of a balance that are newer than `after`, oldest first.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn versions_after(
+        &self,
+        key: BalanceKey,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<(CommitSeq, Balance)>, StoreError>;
+
+    /// A value as of a seq (`None` if it was deleted), with the seq that made it so; `None` if the
+    /// key was not written until then.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn record_at(&self, key: &Key, seq: CommitSeq) -> Result<Option<RecordVersion>, StoreError>;
+
+    /// Shows every key that was ever written, with its newest version.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn latest_records(&self, record: &mut dyn FnMut(Key, CommitSeq)) -> Result<(), StoreError>;
+
     /// The block that has the outcome of a request; `None` if none does that was folded.
     ///
     /// # Errors
     /// As [`VersionStore::get_at`].
-    fn block_of(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+    fn block_with(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// Shows every open hold.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Result<(), StoreError>;
+
+    /// The block that ended a hold; `None` if none did that was folded.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn block_resolving(&self, token: Token) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// The commit_seq of the deposit that has a reference ([`crate::request::Transfer::reference_hash`]); `None` if
+    /// none has that was folded.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, StoreError>;
+
+    /// The oldest seq as of which everything can still be read.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn horizon(&self) -> Result<CommitSeq, StoreError>;
+
+    /// Raises the horizon, durably, and drops what nobody can read any more: of each balance and
+    /// key all versions but the newest at or below the horizon and those above. Takes its time.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn collect_garbage(&self, horizon: CommitSeq) -> Result<(), StoreError>;
 
     /// Shows the newest version of every balance, by account and asset.
     ///

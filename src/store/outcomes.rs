@@ -1,8 +1,9 @@
-//! The index from request ids to the blocks that hold their outcomes.
+//! The indexes from ids to blocks: from request ids to the blocks that hold their outcomes, and from
+//! tokens to the blocks that ended their holds.
 //!
 //! A version-7 id carries its millisecond, and ids come nearly in the order of time. So all ids of
 //! one millisecond that a fold brings share a row, in parts of about [`PART_BYTES_MAX`]; whoever
-//! looks for an id looks at every row under its millisecond (`keys::outcome_v7_prefix`), which are
+//! looks for an id looks at every row under its millisecond (`keys::id_v7_prefix`), which are
 //! nearly always one or two. Any other id has a row of its own.
 //!
 //! | part of a value of version-7 ids | form |
@@ -16,7 +17,7 @@
 
 use crate::store::journal::bytes::{Flaw, Reader, Writer};
 use crate::store::journal::{Block, Damage};
-use crate::store::keys;
+use crate::store::keys::{self, IdIndex};
 use crate::types::{BlockNumber, RequestId};
 
 /// Where the ids of a millisecond are split into another row.
@@ -42,10 +43,11 @@ impl Entry {
     }
 }
 
-/// Takes in blocks in their order, and yields their rows of the outcomes family in the order of
-/// the keys. Keep it for the next fold: its buffers stay.
-#[derive(Debug, Default)]
-pub struct OutcomeFold {
+/// Takes in blocks in their order, and yields their rows of one index in the order of the keys.
+/// Keep it for the next fold: its buffers stay.
+#[derive(Debug)]
+pub struct IdFold {
+    index: IdIndex,
     first_block: Option<BlockNumber>,
     /// Version-7 ids as they came.
     entries: Vec<Entry>,
@@ -58,21 +60,26 @@ pub struct OutcomeFold {
     value: Writer,
 }
 
-impl OutcomeFold {
+impl IdFold {
     /// A fold that has taken in nothing.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(index: IdIndex) -> Self {
+        Self {
+            index,
+            first_block: None,
+            entries: Vec::new(),
+            is_unsorted: false,
+            others: Vec::new(),
+            sorted: Vec::new(),
+            counts: Vec::new(),
+            value: Writer::default(),
+        }
     }
 
-    /// Takes in the ids of the next block.
-    pub fn add(&mut self, block: &Block) {
+    /// Takes in the request ids of the next block.
+    pub fn add_outcomes(&mut self, block: &Block) {
         let number = block.header().number;
-        let first = self.first_block.get_or_insert(number).get();
-        let distance =
-            number.get().checked_sub(first).and_then(|blocks| u32::try_from(blocks).ok());
-        let distance =
-            distance.expect("blocks are folded in their order, and far below 2^32 at once");
-        let mut newest = self.entries.last().map_or(0, Entry::millis);
+        let distance = self.distance(number);
+        let mut newest = self.newest();
         block.visit_ids(|id| {
             if id.v7_millis().is_none() {
                 self.others.push((id, number));
@@ -83,6 +90,30 @@ impl OutcomeFold {
             newest = entry.millis();
             self.entries.push(entry);
         });
+    }
+
+    /// Takes in one id; its block is the same as that of the id before, or a later one.
+    pub fn add(&mut self, id: RequestId, block: BlockNumber) {
+        if id.v7_millis().is_none() {
+            self.others.push((id, block));
+            return;
+        }
+        let entry = Entry { id: id.get(), block: self.distance(block) };
+        self.is_unsorted |= entry.millis() < self.newest();
+        self.entries.push(entry);
+    }
+
+    /// The block counted from the fold's first, which it becomes if there is none.
+    fn distance(&mut self, number: BlockNumber) -> u32 {
+        let first = self.first_block.get_or_insert(number).get();
+        let distance =
+            number.get().checked_sub(first).and_then(|blocks| u32::try_from(blocks).ok());
+        distance.expect("blocks are folded in their order, and far below 2^32 at once")
+    }
+
+    /// The millisecond of the id that was taken in last.
+    fn newest(&self) -> u64 {
+        self.entries.last().map_or(0, Entry::millis)
     }
 
     /// Whether no id was taken in since the last finish.
@@ -113,7 +144,7 @@ impl OutcomeFold {
             let millis = same[0].millis();
             for (part, ids) in (0..).zip(same.chunks(PART_BYTES_MAX / REST_LEN)) {
                 write_part(ids, &mut self.value);
-                row(&keys::outcome_v7(millis, first_block, part), self.value.written())?;
+                row(&keys::id_v7(self.index, millis, first_block, part), self.value.written())?;
             }
         }
         Ok(())
@@ -127,7 +158,7 @@ impl OutcomeFold {
         // One outcome an id: were there two, the first one stands.
         self.others.dedup_by_key(|(id, _)| *id);
         for (id, block) in &self.others {
-            row(&keys::outcome_other(*id), &block.get().to_le_bytes())?;
+            row(&keys::id_other(self.index, *id), &block.get().to_le_bytes())?;
         }
         Ok(())
     }
@@ -183,14 +214,18 @@ fn write_part(ids: &[Entry], value: &mut Writer) {
     }
 }
 
-/// The block of an id's outcome, if the row has it. For a version-7 id look at the rows under
-/// `keys::outcome_v7_prefix` in their order: the first that has it is right.
+/// The block of an id, if the row of that index has it. For a version-7 id look at the rows under
+/// `keys::id_v7_prefix` in their order: the first that has it is right.
 ///
 /// # Errors
-/// The row is not one of the outcomes family, or damaged.
-pub fn find(key: &[u8], value: &[u8], id: RequestId) -> Result<Option<BlockNumber>, Damage> {
+/// The row is not one of that index, or damaged.
+pub fn find(
+    index: IdIndex,
+    (key, value): (&[u8], &[u8]),
+    id: RequestId,
+) -> Result<Option<BlockNumber>, Damage> {
     let mut found = None;
-    visit_row(key, value, |other, block| {
+    visit_row(index, (key, value), |other, block| {
         if other == id && found.is_none() {
             found = Some(block);
         }
@@ -198,29 +233,30 @@ pub fn find(key: &[u8], value: &[u8], id: RequestId) -> Result<Option<BlockNumbe
     Ok(found)
 }
 
-/// Shows every id of a row of the outcomes family, of either kind, with its block.
+/// Shows every id of a row of that index, of either kind, with its block.
 ///
 /// # Errors
-/// The row is not one of the outcomes family, or damaged; some ids may have been shown.
+/// The row is not one of that index, or damaged; some ids may have been shown.
 pub fn visit_row(
-    key: &[u8],
-    value: &[u8],
+    index: IdIndex,
+    row: (&[u8], &[u8]),
     visit: impl FnMut(RequestId, BlockNumber),
 ) -> Result<(), Damage> {
-    visit_ids(key, value, visit).map_err(|flaw| Damage::Broken(format!("an outcomes row {flaw}")))
+    visit_ids(index, row, visit)
+        .map_err(|flaw| Damage::Broken(format!("a row of the index of ids {flaw}")))
 }
 
 fn visit_ids(
-    key: &[u8],
-    value: &[u8],
+    index: IdIndex,
+    (key, value): (&[u8], &[u8]),
     mut visit: impl FnMut(RequestId, BlockNumber),
 ) -> Result<(), Flaw> {
     let mut reader = Reader::new(value, 0);
-    if let Some(id) = keys::decode_outcome_other(key) {
+    if let Some(id) = keys::decode_id_other(index, key) {
         visit(id, BlockNumber::new(u64::from_le_bytes(reader.raw()?)));
         return if reader.is_at_end() { Ok(()) } else { Err("is too long") };
     }
-    let (millis, first_block, _) = keys::decode_outcome_v7(key).ok_or("has a foreign key")?;
+    let (millis, first_block, _) = keys::decode_id_v7(index, key).ok_or("has a foreign key")?;
     let mut block = first_block.get();
     while !reader.is_at_end() {
         let distance: u64 = reader.varint_as()?;
@@ -270,9 +306,11 @@ mod tests {
         builder.finish(Time::new(0), vec![])
     }
 
+    const INDEX: IdIndex = IdIndex::Outcomes;
+
     type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-    fn finish(fold: &mut OutcomeFold, rows: &mut Rows) {
+    fn finish(fold: &mut IdFold, rows: &mut Rows) {
         let mut last_key = Vec::new();
         let row = |key: &[u8], value: &[u8]| {
             assert!(last_key[..] < *key, "keys ascend");
@@ -287,12 +325,12 @@ mod tests {
     /// Finds an id as the store does.
     fn look_up(rows: &Rows, id: RequestId) -> Option<BlockNumber> {
         let Some(millis) = id.v7_millis() else {
-            let key = keys::outcome_other(id);
-            return find(&key, rows.get(&key[..])?, id).expect("intact");
+            let key = keys::id_other(INDEX, id);
+            return find(INDEX, (&key, rows.get(&key[..])?), id).expect("intact");
         };
-        let prefix = keys::outcome_v7_prefix(millis);
+        let prefix = keys::id_v7_prefix(INDEX, millis);
         let mut rows = rows.iter().filter(|(key, _)| key.starts_with(&prefix));
-        rows.find_map(|(key, value)| find(key, value, id).expect("intact"))
+        rows.find_map(|(key, value)| find(INDEX, (key, value), id).expect("intact"))
     }
 
     /// Ids that are never twice the same: few milliseconds, or anything.
@@ -309,7 +347,7 @@ mod tests {
         fn every_id_is_found_in_its_block(
             folds in prop::collection::vec(prop::collection::vec((ids(), any::<bool>()), 0..4), 1..4),
         ) {
-            let (mut fold, mut rows, mut number) = (OutcomeFold::new(), Rows::new(), 0);
+            let (mut fold, mut rows, mut number) = (IdFold::new(INDEX), Rows::new(), 0);
             let mut model = BTreeMap::new();
             for blocks in folds {
                 for (mut ids, in_order) in blocks {
@@ -317,7 +355,7 @@ mod tests {
                     if in_order {
                         ids.sort();
                     }
-                    fold.add(&block(number, &ids, model.keys().next().copied()));
+                    fold.add_outcomes(&block(number, &ids, model.keys().next().copied()));
                     model.extend(ids.into_iter().map(|id| (id, BlockNumber::new(number))));
                 }
                 finish(&mut fold, &mut rows);
@@ -329,7 +367,7 @@ mod tests {
             prop_assert_eq!(look_up(&rows, RequestId::new(5)), None);
             let mut shown = BTreeMap::new();
             for (key, value) in &rows {
-                visit_row(key, value, |id, block| shown.extend([(id, block)])).expect("intact");
+                visit_row(INDEX, (key, value), |id, block| shown.extend([(id, block)])).expect("intact");
             }
             prop_assert_eq!(shown, model);
         }
@@ -338,18 +376,18 @@ mod tests {
         fn damaged_rows_are_refused_without_a_panic(
             key in prop::collection::vec(any::<u8>(), 0..20), value in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let _ = visit_row(&key, &value, |_, _| {});
-            let key = keys::outcome_v7(1, BlockNumber::new(1), 0);
-            let _ = visit_row(&key, &value, |_, _| {});
+            let _ = visit_row(INDEX, (&key, &value), |_, _| {});
+            let key = keys::id_v7(INDEX, 1, BlockNumber::new(1), 0);
+            let _ = visit_row(INDEX, (&key, &value), |_, _| {});
         }
     }
 
     #[test]
     fn a_millisecond_with_very_many_ids_is_split() {
         let ids: Vec<_> = (0..5_000).map(|n| RequestId::v7(7, n * 31)).collect();
-        let (mut fold, mut rows) = (OutcomeFold::new(), Rows::new());
-        fold.add(&block(1, &ids[..2_500], None));
-        fold.add(&block(2, &ids[2_500..], None));
+        let (mut fold, mut rows) = (IdFold::new(INDEX), Rows::new());
+        fold.add_outcomes(&block(1, &ids[..2_500], None));
+        fold.add_outcomes(&block(2, &ids[2_500..], None));
         finish(&mut fold, &mut rows);
         assert_eq!(rows.len(), 5_000_usize.div_ceil(PART_BYTES_MAX / REST_LEN));
         for (place, id) in ids.iter().enumerate() {
@@ -360,10 +398,30 @@ mod tests {
     #[test]
     fn ids_of_distant_times_are_sorted_too() {
         let ids = [1 << 47, 5, 1 << 30, 6].map(|millis| RequestId::v7(millis, 1));
-        let (mut fold, mut rows) = (OutcomeFold::new(), Rows::new());
-        fold.add(&block(9, &ids, None));
+        let (mut fold, mut rows) = (IdFold::new(INDEX), Rows::new());
+        fold.add_outcomes(&block(9, &ids, None));
         finish(&mut fold, &mut rows);
         assert_eq!(rows.len(), 4);
         assert!(ids.iter().all(|id| look_up(&rows, *id) == Some(BlockNumber::new(9))));
+    }
+
+    #[test]
+    fn ids_noted_one_by_one_are_those_of_their_index() {
+        let mut fold = IdFold::new(IdIndex::Resolved);
+        let ids =
+            [RequestId::v7(9, 1), RequestId::new(77), RequestId::v7(7, 1), RequestId::v7(9, 2)];
+        for (block, id) in (5..).zip(ids) {
+            fold.add(id, BlockNumber::new(block));
+        }
+        let mut rows = Rows::new();
+        finish(&mut fold, &mut rows);
+        assert_eq!(rows.len(), 3);
+        let mut found = BTreeMap::new();
+        for (key, value) in &rows {
+            visit_row(INDEX, (key, value), |_, _| {}).expect_err("a row of the other index");
+            let row = (&key[..], &value[..]);
+            visit_row(IdIndex::Resolved, row, |id, block| found.extend([(id, block)])).unwrap();
+        }
+        assert_eq!(found, ids.into_iter().zip((5..).map(BlockNumber::new)).collect());
     }
 }

@@ -10,15 +10,23 @@
 //!   before, commit_seq is dense, logical time does not go back, checksums match.
 //! * No applied mark is beyond the journal, and each stands at the end of a block.
 //! * Per asset, the balances add up to deposits less withdrawals (I5).
+//! * Per balance, what is held is what the open holds have set aside, no more and no less.
 
 use std::collections::BTreeMap;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::holds::set_aside;
 use super::journal::{Block, BlockHash};
 use super::log_core::LogStart;
 use super::materializer::Folder;
 use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
 use crate::directory::Directory;
-use crate::types::{Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId, Time};
+use crate::request::Hold;
+use crate::types::{
+    Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time,
+};
 
 /// What was found, once everything is brought up: `A` = `D` = `last`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +72,7 @@ pub fn recover(
     let end = last.as_ref().map(Position::after).unwrap_or_default();
     let applied = store.applied()?;
     check_applied(applied, end)?;
-    let mut tail = Tail::open(journal, applied.both().block)?;
+    let mut tail = Tail::open(journal, applied.all().block)?;
     check_applied_inside(applied, tail.at)?;
     let mut folder = Folder::new(applied);
     let (mut folded_blocks, mut folded_requests) = (0, 0);
@@ -72,7 +80,7 @@ pub fn recover(
         check_applied_inside(applied, Position::after(&block))?;
         folder.add(&block);
         folded_blocks += 1;
-        if folder.requests() >= fold_requests_max {
+        if folder.is_full(fold_requests_max) {
             folded_requests += folder.requests() as u64;
             folder.finish(store)?;
         }
@@ -127,8 +135,13 @@ fn check_mark_block(journal: &dyn Journal, mark: Position) -> Result<(), StoreEr
     }
 }
 
+fn families(applied: Applied) -> [(&'static str, Position); 3] {
+    let Applied { versions, outcomes, records } = applied;
+    [("versions", versions), ("outcomes", outcomes), ("records", records)]
+}
+
 fn check_applied(applied: Applied, end: Position) -> Result<(), StoreError> {
-    for (name, at) in [("versions", applied.versions), ("outcomes", applied.outcomes)] {
+    for (name, at) in families(applied) {
         if at.block > end.block || at.seq > end.seq {
             return Err(StoreError::Damaged(format!(
                 "family {name} is at {at}, beyond the journal's end at {end}: synced blocks are \
@@ -141,7 +154,7 @@ fn check_applied(applied: Applied, end: Position) -> Result<(), StoreError> {
 
 /// An applied mark that names this block must name its seq.
 fn check_applied_inside(applied: Applied, at: Position) -> Result<(), StoreError> {
-    for (name, mark) in [("versions", applied.versions), ("outcomes", applied.outcomes)] {
+    for (name, mark) in families(applied) {
         if mark.block == at.block && mark.seq != at.seq {
             return Err(StoreError::Damaged(format!(
                 "family {name} is at {mark}, but that block ends at seq {}; {RESTORE}",
@@ -223,33 +236,125 @@ fn supplies(journal: &dyn Journal) -> Result<Vec<Amount>, StoreError> {
     Ok(supplies)
 }
 
+/// What the open holds have set aside, by balance.
+#[derive(Default)]
+struct HeldSums {
+    /// `None`: more than 128 bits hold.
+    sums: HashMap<BalanceKey, Option<u128>, RandomState>,
+}
+
+impl HeldSums {
+    fn of(holds: &[Hold]) -> Result<Self, StoreError> {
+        let mut sums = Self::default();
+        for hold in holds {
+            let parts = set_aside(hold).map_err(|malformed| {
+                let token = hold.token;
+                StoreError::Damaged(format!("hold {token} cannot be: {malformed}; {RESTORE}"))
+            })?;
+            parts.into_iter().for_each(|(key, amount)| sums.add(key, amount));
+        }
+        Ok(sums)
+    }
+
+    fn add(&mut self, key: BalanceKey, amount: Amount) {
+        let sum = self.sums.entry(key).or_insert(Some(0));
+        *sum = sum.and_then(|sum| sum.checked_add(amount.get()));
+    }
+
+    /// Checks a balance off.
+    fn check(&mut self, key: BalanceKey, held: Amount) -> Result<(), StoreError> {
+        // Nearly always there are few holds, or none at all.
+        let expected = match self.sums.is_empty() {
+            true => Some(0),
+            false => self.sums.remove(&key).unwrap_or(Some(0)),
+        };
+        if expected == Some(held.get()) { Ok(()) } else { Err(wrong_held(key, held, expected)) }
+    }
+
+    /// What is left was set aside of balances that are not there.
+    fn check_rest(&self) -> Result<(), StoreError> {
+        let rest = self.sums.iter().min_by_key(|(key, _)| **key);
+        rest.map_or(Ok(()), |(key, sum)| Err(wrong_held(*key, Amount::ZERO, *sum)))
+    }
+}
+
+fn wrong_held(key: BalanceKey, held: Amount, expected: Option<u128>) -> StoreError {
+    let BalanceKey { account, asset } = key;
+    let expected = expected.map_or("more than 128 bits hold".into(), |sum| sum.to_string());
+    StoreError::Damaged(format!(
+        "account {account} has {held} of asset {asset} set aside, but its open holds add up to \
+         {expected}; {RESTORE}"
+    ))
+}
+
+/// Shows every open hold, by token.
+///
+/// # Errors
+/// [`StoreError::Damaged`] or what the disk says.
+pub fn holds(store: &dyn VersionStore, mut hold: impl FnMut(Hold)) -> Result<(), StoreError> {
+    store.open_holds(&mut hold)
+}
+
+/// Shows every key that was ever written, with the seq of its newest version.
+///
+/// # Errors
+/// [`StoreError::Damaged`] or what the disk says.
+pub fn records(
+    store: &dyn VersionStore,
+    mut record: impl FnMut(Key, CommitSeq),
+) -> Result<(), StoreError> {
+    store.latest_records(&mut record)
+}
+
+fn check_newest(what: &str, newest: CommitSeq, recovered: &Recovered) -> Result<(), StoreError> {
+    if newest <= recovered.last.seq {
+        return Ok(());
+    }
+    let end = recovered.last;
+    Err(StoreError::Damaged(format!(
+        "{what} has seq {newest}, beyond the journal's end at {end}; {RESTORE}"
+    )))
+}
+
 /// Shows the latest state of every balance, by account and asset, and checks that they add up to
-/// the supplies.
+/// the supplies, and that what is held of each is what `holds`, all open ones, have set aside.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when they do not, or when a version is newer than the journal.
 pub fn balances(
     store: &dyn VersionStore,
     recovered: &Recovered,
+    holds: &[Hold],
     mut balance: impl FnMut(BalanceKey, Balance, CommitSeq),
 ) -> Result<u64, StoreError> {
+    let mut held = HeldSums::of(holds)?;
     let mut sums: BTreeMap<AssetId, Option<u128>> = BTreeMap::new();
     let mut newest = CommitSeq::default();
-    let mut count = 0;
+    let (mut count, mut wrong) = (0, Ok(()));
     store.latest(&mut |key, now, version| {
         let sum = sums.entry(key.asset).or_insert(Some(0));
         let parts = now.available.checked_add(now.held);
         *sum = sum.zip(parts).and_then(|(sum, parts)| sum.checked_add(parts.get()));
         newest = newest.max(version);
         count += 1;
+        if wrong.is_ok() {
+            wrong = held.check(key, now.held);
+        }
         balance(key, now, version);
     })?;
-    if newest > recovered.last.seq {
-        let end = recovered.last;
-        return Err(StoreError::Damaged(format!(
-            "a balance has seq {newest}, beyond the journal's end at {end}; {RESTORE}"
-        )));
-    }
+    check_newest("a balance", newest, recovered)?;
+    let newest = holds.iter().map(|hold| hold.since).max().unwrap_or_default();
+    check_newest("an open hold", newest, recovered)?;
+    check_sums(sums, recovered)?;
+    wrong?;
+    held.check_rest()?;
+    Ok(count)
+}
+
+fn check_sums(
+    sums: BTreeMap<AssetId, Option<u128>>,
+    recovered: &Recovered,
+) -> Result<(), StoreError> {
     let supplies = recovered.supplies.iter().enumerate();
     let mut expected: BTreeMap<AssetId, u128> =
         supplies.map(|(index, supply)| (AssetId::new(index as u32), supply.get())).collect();
@@ -260,7 +365,7 @@ pub fn balances(
     for (asset, supply) in expected {
         check_sum(asset, Some(0), supply)?;
     }
-    Ok(count)
+    Ok(())
 }
 
 fn check_sum(asset: AssetId, sum: Option<u128>, supply: u128) -> Result<(), StoreError> {

@@ -1,63 +1,54 @@
 //! Blocks that are durable and not yet in the version store, readable by any thread.
 //!
 //! A block is added before `D` covers it and removed after the version store has it. So whoever
-//! takes a snapshot here *first* and asks the version store *then* misses nothing, however the
-//! two race; what both have is the same.
+//! asks here *first* and asks the version store *then* misses nothing, however the two race; what
+//! both have is the same.
 //!
-//! An index of a block is built when somebody asks for it, once: most blocks are folded before
-//! anybody does.
+//! Most blocks are folded before anybody asks for anything in them. So nothing is indexed until
+//! somebody asks; then an index is kept up, block by block, while questions keep coming (see
+//! [`mod@index`]), and it answers with seqs: what was done under them is read from the blocks.
+
+mod index;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use super::journal::{Block, CommitRecord};
+use super::{Position, RecordVersion};
+use crate::message::BalanceNow;
+use crate::request::Command;
+use crate::types::{
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Resolution,
+    Token,
+};
+use index::{Credits, Ids, Kept, Records, Resolutions, Rows};
 
-use super::Position;
-use super::journal::Block;
-use crate::types::{AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId};
+/// Questions about balances that are answered by looking through the blocks before an index is
+/// made: that costs as much as a few of them.
+const SCANS_BEFORE_INDEX: usize = 3;
+/// Later than every block.
+const ALL: CommitSeq = CommitSeq::new(u64::MAX);
 
 /// A block that is not yet folded.
 #[derive(Debug)]
 pub struct UnfoldedBlock {
     /// The block.
     pub block: Arc<Block>,
-    /// Its rows by balance, then seq.
-    rows: OnceLock<Box<[Version]>>,
-}
-
-/// A balance as of a seq.
-#[derive(Debug)]
-struct Version {
-    key: BalanceKey,
-    seq: CommitSeq,
-    balance: Balance,
 }
 
 impl UnfoldedBlock {
-    /// Without any index.
+    /// Wraps it.
     pub fn new(block: Arc<Block>) -> Self {
-        Self { block, rows: OnceLock::new() }
+        Self { block }
     }
 
     /// Commits and refusals in it.
     pub fn requests(&self) -> usize {
         let header = self.block.header();
         header.commits as usize + header.refusals as usize
-    }
-
-    fn rows_of(&self, account: AccountId) -> &[Version] {
-        let rows = self.rows.get_or_init(|| {
-            let mut rows = Vec::new();
-            self.block.visit_rows(|seq, key, balance| rows.push(Version { key, seq, balance }));
-            // Stable: rows come in the order of their seqs.
-            rows.sort_by_key(|row| row.key);
-            rows.into()
-        });
-        let from = rows.partition_point(|row| row.key.account < account);
-        let len = rows[from..].partition_point(|row| row.key.account == account);
-        &rows[from..from + len]
     }
 }
 
@@ -66,17 +57,11 @@ impl UnfoldedBlock {
 pub struct Unfolded {
     blocks: RwLock<VecDeque<Arc<UnfoldedBlock>>>,
     requests: AtomicUsize,
-    ids: Mutex<Ids>,
-}
-
-/// Which of the blocks has a request. Kept up only while somebody asks.
-#[derive(Debug, Default)]
-struct Ids {
-    blocks: HashMap<RequestId, BlockNumber, RandomState>,
-    /// All blocks up to this one are in it.
-    through: BlockNumber,
-    /// Whether somebody asked since blocks were last removed.
-    asked: bool,
+    ids: Kept<Ids>,
+    resolutions: Kept<Resolutions>,
+    credits: Kept<Credits>,
+    rows: Kept<Rows>,
+    records: Kept<Records>,
 }
 
 impl Unfolded {
@@ -98,15 +83,15 @@ impl Unfolded {
             let count = blocks.partition_point(|entry| entry.block.header().number <= number);
             blocks.drain(..count).collect::<Vec<_>>()
         };
+        let Some(last) = gone.last().map(|entry| Position::after(&entry.block)) else { return };
         // Freed outside the lock: readers need not wait for it.
         let requests: usize = gone.iter().map(|entry| entry.requests()).sum();
         self.requests.fetch_sub(requests, Ordering::AcqRel);
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut ids.asked) {
-            ids.blocks.retain(|_, block| *block > number);
-        } else {
-            *ids = Ids::default();
-        }
+        self.ids.forget(last);
+        self.resolutions.forget(last);
+        self.credits.forget(last);
+        self.rows.forget(last);
+        self.records.forget(last);
     }
 
     /// Requests in all of them.
@@ -129,42 +114,62 @@ impl Unfolded {
         self.read().back().map(|entry| Position::after(&entry.block))
     }
 
-    /// The newest version at or before `seq` of each of an account's balances that these blocks
-    /// changed, oldest block first: later entries of an asset replace earlier ones.
-    pub fn account_at(
-        &self,
-        account: AccountId,
-        seq: CommitSeq,
-    ) -> Vec<(AssetId, CommitSeq, Balance)> {
-        let mut found = Vec::new();
-        for entry in self.snapshot(seq) {
-            for row in entry.rows_of(account).iter().filter(|row| row.seq <= seq) {
-                match found.last_mut() {
-                    Some((asset, version, newest)) if *asset == row.key.asset => {
-                        (*version, *newest) = (row.seq, row.balance);
-                    }
-                    _ => found.push((row.key.asset, row.seq, row.balance)),
-                }
-            }
-        }
-        found
+    /// The newest version at or before `seq` of a balance, if these blocks have one.
+    pub fn balance_at(&self, key: BalanceKey, seq: CommitSeq) -> Option<(CommitSeq, Balance)> {
+        let newest = self.with_rows(key.account, seq, |rows| rows.newest(key, seq))?;
+        // A block that was folded meanwhile is gone: the version store has it.
+        Some((newest, balance_after(&self.commit_at(newest)?, key)))
     }
 
-    /// The first block that has an outcome of that request. The first question after a while looks
-    /// through all blocks; while questions keep coming, each block is looked through once.
+    /// The newest version at or before `seq` of each of an account's balances that these blocks
+    /// changed, by asset.
+    pub fn account_at(&self, account: AccountId, seq: CommitSeq) -> Vec<BalanceNow> {
+        let newest = self.with_rows(account, seq, |rows| rows.newest_of_all(account, seq));
+        let now = |(asset, version)| {
+            let balance = balance_after(&self.commit_at(version)?, BalanceKey { account, asset });
+            Some(BalanceNow { asset, balance, version })
+        };
+        newest.into_iter().filter_map(now).collect()
+    }
+
+    /// The seqs after `after`, up to `upto`, of the commits that changed a balance of an account, or
+    /// its balance of one asset: ascending, the oldest `limit` of each balance at least.
+    pub fn seqs_after(
+        &self,
+        account: AccountId,
+        asset: Option<AssetId>,
+        (after, upto): (CommitSeq, CommitSeq),
+        limit: usize,
+    ) -> Vec<CommitSeq> {
+        let of = |rows: &Rows| rows.after(account, asset, (after, upto), limit);
+        self.with_rows(account, upto, of)
+    }
+
+    /// The newest version at or before `seq` of a caller's key, if these blocks have one.
+    pub fn record_at(&self, key: &Key, seq: CommitSeq) -> Option<RecordVersion> {
+        let newest = self.with(&self.records, seq, |records| records.newest(key, seq))?;
+        let Command::Transact(transact) = self.commit_at(newest)?.txn.command else {
+            unreachable!("only transactions write under keys")
+        };
+        let write = transact.writes.into_iter().find(|write| write.key == *key);
+        let value = write.expect("it is indexed because it writes there").value;
+        Some(RecordVersion { seq: newest, value })
+    }
+
+    /// The first block that has an outcome of that request.
     pub fn find_id(&self, id: RequestId) -> Option<Arc<Block>> {
-        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.asked = true;
-        for entry in self.behind(ids.through) {
-            let number = entry.block.header().number;
-            entry.block.visit_ids(|id| {
-                ids.blocks.entry(id).or_insert(number);
-            });
-            ids.through = number;
-        }
-        let number = *ids.blocks.get(&id)?;
-        // A block that was folded meanwhile is gone: the version store has it.
+        let number = self.with(&self.ids, ALL, |ids| ids.block(id))?;
         self.block(number)
+    }
+
+    /// How, and under which seq, these blocks ended a hold.
+    pub fn resolution(&self, token: Token) -> Option<(CommitSeq, Resolution)> {
+        self.with(&self.resolutions, ALL, |resolutions| resolutions.of(token))
+    }
+
+    /// The seq of the deposit in these blocks that has a reference.
+    pub fn credited(&self, asset: AssetId, reference: u128) -> Option<CommitSeq> {
+        self.with(&self.credits, ALL, |credits| credits.of(asset, reference))
     }
 
     /// The block of that number, if it is one of these.
@@ -175,6 +180,59 @@ impl Unfolded {
         blocks.get(index).map(|entry| Arc::clone(&entry.block))
     }
 
+    /// The block that has the commit of that seq, if it is one of these.
+    pub fn block_of(&self, seq: CommitSeq) -> Option<Arc<Block>> {
+        let blocks = self.read();
+        let behind = blocks.partition_point(|entry| entry.block.header().first_seq <= seq);
+        let block = &blocks.get(behind.checked_sub(1)?)?.block;
+        (seq < block.header().next_seq()).then(|| Arc::clone(block))
+    }
+
+    fn commit_at(&self, seq: CommitSeq) -> Option<CommitRecord> {
+        self.block_of(seq)?.commit_at(seq)
+    }
+
+    /// Asks an index that covers every block with something at or before `seq`.
+    fn with<T: index::Index, R>(
+        &self,
+        kept: &Kept<T>,
+        seq: CommitSeq,
+        look: impl FnOnce(&T) -> Option<R>,
+    ) -> Option<R> {
+        let needed = self.last_begun_by(seq)?;
+        kept.with(needed, |through| self.behind(through), look)
+    }
+
+    /// The same of the rows, of which only those of one account are asked for.
+    fn with_rows<R: Default>(
+        &self,
+        account: AccountId,
+        seq: CommitSeq,
+        look: impl FnOnce(&Rows) -> R,
+    ) -> R {
+        let Some(needed) = self.last_begun_by(seq) else { return R::default() };
+        if self.rows.is_cold(SCANS_BEFORE_INDEX) {
+            let mut rows = Rows::default();
+            let blocks = self.behind(BlockNumber::new(0));
+            let blocks = blocks.iter().filter(|entry| entry.block.header().number <= needed);
+            blocks.for_each(|entry| rows.add_of(&entry.block, account));
+            return look(&rows);
+        }
+        self.rows.with(needed, |through| self.behind(through), look)
+    }
+
+    /// The last block that may have a commit at or before `seq`.
+    fn last_begun_by(&self, seq: CommitSeq) -> Option<BlockNumber> {
+        // Mostly there is none, and then nothing is locked. What is added while this is asked is
+        // not covered by `D` yet.
+        if self.requests() == 0 {
+            return None;
+        }
+        let blocks = self.read();
+        let behind = blocks.partition_point(|entry| entry.block.header().first_seq <= seq);
+        Some(blocks.get(behind.checked_sub(1)?)?.block.header().number)
+    }
+
     /// The blocks after `through`.
     fn behind(&self, through: BlockNumber) -> Vec<Arc<UnfoldedBlock>> {
         let blocks = self.read();
@@ -182,13 +240,14 @@ impl Unfolded {
         blocks.range(from..).cloned().collect()
     }
 
-    /// The blocks that may have a version at or before `seq`.
-    fn snapshot(&self, seq: CommitSeq) -> Vec<Arc<UnfoldedBlock>> {
-        let blocks = self.read();
-        blocks.iter().take_while(|entry| entry.block.header().first_seq <= seq).cloned().collect()
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, VecDeque<Arc<UnfoldedBlock>>> {
+    fn read(&self) -> RwLockReadGuard<'_, VecDeque<Arc<UnfoldedBlock>>> {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A balance after a commit that changed it.
+fn balance_after(commit: &CommitRecord, key: BalanceKey) -> Balance {
+    let mut rows = commit.txn.row_ops().zip(&commit.after);
+    let (_, after) = rows.find(|(op, _)| op.key == key).expect("it is indexed as changed there");
+    *after
 }

@@ -38,6 +38,25 @@ pub struct Coverage {
     late_and_dropped: u64,
     directory_changes: u64,
     reads: u64,
+    busy: u64,
+    locked: u64,
+    late_locked: u64,
+    given_back: u64,
+    committed: u64,
+    rolled_back: u64,
+    expired: u64,
+    exclusive: u64,
+    transactions: u64,
+    repeats: u64,
+    already_resolved: u64,
+    unknown_token: u64,
+    already_credited: u64,
+    too_many_holds: u64,
+    share_exceeded: u64,
+    conflicts: u64,
+    busy_too_often: u64,
+    lock_timeouts: u64,
+    idle_until_due: u64,
 }
 
 impl AddAssign for Coverage {
@@ -55,6 +74,25 @@ impl AddAssign for Coverage {
         self.late_and_dropped += more.late_and_dropped;
         self.directory_changes += more.directory_changes;
         self.reads += more.reads;
+        self.busy += more.busy;
+        self.locked += more.locked;
+        self.late_locked += more.late_locked;
+        self.given_back += more.given_back;
+        self.committed += more.committed;
+        self.rolled_back += more.rolled_back;
+        self.expired += more.expired;
+        self.exclusive += more.exclusive;
+        self.transactions += more.transactions;
+        self.repeats += more.repeats;
+        self.already_resolved += more.already_resolved;
+        self.unknown_token += more.unknown_token;
+        self.already_credited += more.already_credited;
+        self.too_many_holds += more.too_many_holds;
+        self.share_exceeded += more.share_exceeded;
+        self.conflicts += more.conflicts;
+        self.busy_too_often += more.busy_too_often;
+        self.lock_timeouts += more.lock_timeouts;
+        self.idle_until_due += more.idle_until_due;
     }
 }
 
@@ -101,6 +139,25 @@ fn whatever_is_delayed_the_outcome_is_that_of_a_serial_order() {
         ("late votes on what was dropped", seen.late_and_dropped),
         ("directory changes", seen.directory_changes),
         ("reads", seen.reads),
+        ("met something undecided", seen.busy),
+        ("met an exclusive hold", seen.locked),
+        ("met one after a wait", seen.late_locked),
+        ("given back", seen.given_back),
+        ("holds committed", seen.committed),
+        ("holds rolled back", seen.rolled_back),
+        ("holds expired", seen.expired),
+        ("exclusive holds", seen.exclusive),
+        ("transactions", seen.transactions),
+        ("resolved again in the same way", seen.repeats),
+        ("resolved already in another way", seen.already_resolved),
+        ("unknown tokens", seen.unknown_token),
+        ("references credited already", seen.already_credited),
+        ("too many holds", seen.too_many_holds),
+        ("too much set aside", seen.share_exceeded),
+        ("conflicts", seen.conflicts),
+        ("busy too often", seen.busy_too_often),
+        ("waited too long for a lock", seen.lock_timeouts),
+        ("nothing but time moved", seen.idle_until_due),
     ];
     for (what, times) in rare {
         assert!(times >= 100, "{what}: only {times} times, so it was hardly tested");

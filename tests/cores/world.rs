@@ -8,22 +8,23 @@
 //! Each channel keeps its order; which one moves next is chance. The driver does what the
 //! coordinator's loop does and no more: it tells of decisions before it asks about another batch.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crosslatch::config::{Limits, SUPPLY_MAX};
-use crosslatch::coordinator::ids::{Ids, SeenBefore};
+use crosslatch::coordinator::ids::{Ids, Resolved, SeenBefore};
 use crosslatch::coordinator::txn::{Machine, Start};
 use crosslatch::directory::Directory;
 use crosslatch::message::{
     AccountBalances, Applied, SharedBatch, SharedDecision, Submission, Txn, TxnRef, Vote, Votes,
 };
+use crosslatch::request::{Command, Resolve};
 use crosslatch::shard::balances::Balances;
 use crosslatch::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, RequestId, Time,
+    AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, RequestId, Subject, Time, Token,
 };
 
 use crate::Coverage;
@@ -38,17 +39,38 @@ enum Asked {
     Decide(SharedDecision),
 }
 
-/// The store of ids: what is durable.
+/// What the store knows: outcomes that are durable, and what is folded.
+#[derive(Default)]
+struct Stored {
+    ids: HashSet<RequestId>,
+    decisions: u64,
+    resolutions: HashMap<Token, Resolved>,
+    credits: HashMap<(AssetId, u128), CommitSeq>,
+    applied: CommitSeq,
+}
+
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<(HashSet<RequestId>, u64)>>);
+struct Store(Arc<Mutex<Stored>>);
 
 impl SeenBefore for Store {
     fn seen(&self, id: RequestId) -> Result<bool, String> {
-        Ok(self.0.lock().expect("one thread").0.contains(&id))
+        Ok(self.0.lock().expect("one thread").ids.contains(&id))
     }
 
     fn durable_decisions(&self) -> u64 {
-        self.0.lock().expect("one thread").1
+        self.0.lock().expect("one thread").decisions
+    }
+
+    fn resolution(&self, token: Token) -> Result<Option<Resolved>, String> {
+        Ok(self.0.lock().expect("one thread").resolutions.get(&token).copied())
+    }
+
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String> {
+        Ok(self.0.lock().expect("one thread").credits.get(&(asset, reference)).copied())
+    }
+
+    fn applied_seq(&self) -> CommitSeq {
+        self.0.lock().expect("one thread").applied
     }
 }
 
@@ -101,6 +123,11 @@ pub struct World {
     /// The log.
     pub log: Vec<Logged>,
     durable: usize,
+    folded: usize,
+    /// Newest version of everything, of what is decided.
+    versions: HashMap<Subject, CommitSeq>,
+    /// The limits in force.
+    pub limits: Limits,
     /// What was read on the way.
     pub reads: Vec<ReadBack>,
     /// What happened.
@@ -119,6 +146,7 @@ enum Step {
     Vote(usize),
     Decide,
     Persist,
+    Fold,
     Read,
     Wait,
 }
@@ -129,13 +157,22 @@ impl World {
         let mut rng = SmallRng::seed_from_u64(seed);
         let shape = Shape::random(&mut rng);
         let shards = [1, 2, 5][rng.random_range(0..3)];
-        let limits =
-            Limits { shards, batches_voting_max: rng.random_range(1..=6), ..Limits::default() };
+        let limits = Limits {
+            shards,
+            batches_voting_max: rng.random_range(1..=6),
+            holds_per_account_max: [10_000, 3][rng.random_range(0..2)],
+            held_share_max_percent: [100, 100, 60][rng.random_range(0..3)],
+            lock_wait_ms: [50, 1_000][rng.random_range(0..2)],
+            parked_requests_max: [10_000, 2][rng.random_range(0..2)],
+            transaction_attempts_max: rng.random_range(1..=4),
+            ..Limits::default()
+        };
         let directory = Arc::new(Directory::new());
         let accounts = found(&directory, &shape, &mut rng);
         let funded = fund(&accounts, &mut rng);
-        let mut cores: Vec<Balances> =
-            (0..shards).map(|shard| Balances::new(shard, shards, START)).collect();
+        let mut cores: Vec<Balances> = (0..shards)
+            .map(|shard| Balances::new(shard, shards, START, limits.held_share_max_percent))
+            .collect();
         let mut supply = vec![Amount::ZERO; ASSETS.len()];
         for (key, amount) in &funded {
             let linked = directory.chain(key.asset).expect("it exists");
@@ -148,8 +185,9 @@ impl World {
         let now = Time::new(1_000_000_000_000);
         let store = Store::default();
         let ids = Ids::new(now, 10_000, rng.random_range(1..200));
-        let start = Start { last_seq: START, supply };
-        let speeds = (0..2 * shards + 6).map(|_| [1, 4, 20][rng.random_range(0..3)]).collect();
+        let start = Start { last_seq: START, supply, holds: Vec::new() };
+        let versions = funded.iter().map(|(key, _)| (Subject::Balance(*key), START)).collect();
+        let speeds = (0..2 * shards + 7).map(|_| [1, 4, 20][rng.random_range(0..3)]).collect();
         Self {
             requests: Requests::new(shape),
             submissions_left: rng.random_range(5..60),
@@ -169,6 +207,9 @@ impl World {
             submitted: 0,
             log: Vec::new(),
             durable: 0,
+            folded: 0,
+            versions,
+            limits,
             reads: Vec::new(),
             coverage: Coverage::default(),
             waiting: vec![HashSet::new(); shards],
@@ -179,7 +220,17 @@ impl World {
 
     /// Lets things happen until nothing more can. What is undecided then is a deadlock.
     pub fn run(&mut self) {
-        while let Some(step) = self.choose() {
+        loop {
+            let Some(step) = self.choose() else {
+                // Nothing moves: time does, until the last hold is over.
+                let Some(due) = self.machine.next_due() else { break };
+                self.now = self.now.max(due);
+                self.coverage.idle_until_due += 1;
+                if !self.machine.has_backlog(self.now) {
+                    break;
+                }
+                continue;
+            };
             match step {
                 Step::Submit => self.submit(),
                 Step::Sequence => self.sequence(),
@@ -187,6 +238,7 @@ impl World {
                 Step::Vote(shard) => self.on_votes(shard),
                 Step::Decide => self.decide(),
                 Step::Persist => self.persist(),
+                Step::Fold => self.fold(),
                 Step::Read => self.read(),
                 Step::Wait => self.now = Time::new(self.now.get() + self.pause()),
             }
@@ -216,12 +268,13 @@ impl World {
             add(!self.asked[shard].is_empty(), Step::Shard(shard), self.speeds[shard]);
             add(!self.votes[shard].is_empty(), Step::Vote(shard), self.speeds[shards + shard]);
         }
-        let others: [u32; 6] = self.speeds[2 * shards..].try_into().expect("six more");
-        let [submit, sequence, decide, persist, read, wait] = others;
+        let others: [u32; 7] = self.speeds[2 * shards..].try_into().expect("seven more");
+        let [submit, sequence, decide, persist, read, wait, fold] = others;
         add(self.submissions_left > 0, Step::Submit, submit);
-        let sequences = self.machine.has_backlog() && self.machine.can_sequence();
+        let sequences = self.machine.has_backlog(self.now) && self.machine.can_sequence();
         add(sequences, Step::Sequence, sequence);
         add(self.log.len() > self.durable, Step::Persist, persist);
+        add(self.durable > self.folded, Step::Fold, fold);
         if sequences || self.submissions_left > 0 || self.asked.iter().any(|it| !it.is_empty()) {
             add(true, Step::Read, read.min(4));
             add(true, Step::Wait, wait.min(4));
@@ -247,7 +300,8 @@ impl World {
         let before = self.log.len();
         self.decide();
         // A sequencing that found nothing but emptied submissions may also come now.
-        self.log.len() > before || (self.machine.has_backlog() && self.machine.can_sequence())
+        let sequences = self.machine.has_backlog(self.now) && self.machine.can_sequence();
+        self.log.len() > before || sequences
     }
 
     fn submit(&mut self) {
@@ -255,8 +309,9 @@ impl World {
         let count = self.rng.random_range(1..=6);
         let shards = self.shards.len();
         let mut txns = Vec::new();
+        let versions = |subject: &Subject| self.versions.get(subject).copied().unwrap_or_default();
         while txns.len() < count {
-            let request = self.requests.next(&mut self.rng, self.now);
+            let request = self.requests.next(&mut self.rng, self.now, &versions);
             // What is malformed is refused at the engine's door.
             txns.extend(Txn::new(request, 0, shards));
         }
@@ -303,6 +358,9 @@ impl World {
                 for refused in &decision.refusals {
                     self.waiting[shard].remove(&refused.txn);
                 }
+                for deferred in &decision.deferred {
+                    self.waiting[shard].remove(deferred);
+                }
                 self.note_late_votes(&votes);
                 if !votes.late.is_empty() {
                     self.votes[shard].push_back(votes);
@@ -318,9 +376,14 @@ impl World {
         for (index, vote) in &votes.exceptions {
             let at = TxnRef { batch, index: *index };
             assert!(!matches!(vote, Vote::Yes), "a yes is no exception");
-            if *vote == Vote::Wait {
-                self.coverage.waits += 1;
-                self.waiting[votes.shard].insert(at);
+            match vote {
+                Vote::Wait => {
+                    self.coverage.waits += 1;
+                    self.waiting[votes.shard].insert(at);
+                }
+                Vote::Busy(_) => self.coverage.busy += 1,
+                Vote::Locked(_) => self.coverage.locked += 1,
+                Vote::Yes | Vote::No(..) => {}
             }
         }
     }
@@ -330,7 +393,8 @@ impl World {
             match vote {
                 Vote::Yes => self.coverage.late_yes += 1,
                 Vote::No(..) => self.coverage.late_no += 1,
-                Vote::Wait => panic!("a late vote is final"),
+                Vote::Locked(_) => self.coverage.late_locked += 1,
+                Vote::Wait | Vote::Busy(_) => panic!("a late vote is final: {vote:?}"),
             }
             assert!(self.waiting[votes.shard].remove(at), "voted twice on {at:?}");
         }
@@ -341,7 +405,7 @@ impl World {
         let dropped = |at: &TxnRef| self.decided.contains(at);
         self.coverage.late_and_dropped +=
             votes.late.iter().filter(|(at, _)| dropped(at)).count() as u64;
-        self.machine.on_votes(votes);
+        self.machine.on_votes(votes, self.now);
     }
 
     fn decide(&mut self) {
@@ -350,14 +414,53 @@ impl World {
         };
         assert_eq!(decision.number, self.log.len() as u64, "decisions are dense");
         let refused = decision.refusals.iter().map(|refused| &refused.txn);
-        for at in decision.commits.iter().chain(refused).chain(&decision.duplicates) {
+        let repeated = decision.repeats.iter().map(|repeated| &repeated.txn);
+        let others = decision.duplicates.iter().chain(&decision.deferred).chain(repeated);
+        for at in decision.commits.iter().chain(refused).chain(others) {
             assert!(self.decided.insert(*at), "decided twice: {at:?}");
+        }
+        for (seq, at) in (decision.first_seq.get()..).zip(&decision.commits) {
+            self.note_versions(*at, CommitSeq::new(seq));
         }
         let applied = self.shards.iter().map(|_| None).collect();
         self.log.push(Logged { decision: decision.clone(), applied });
         for asked in &mut self.asked {
             asked.push_back(Asked::Decide(decision.clone()));
         }
+    }
+
+    fn note_versions(&mut self, at: TxnRef, seq: CommitSeq) {
+        let txn = &self.batches[usize::try_from(at.batch).expect("few")].txns[at.index as usize];
+        for op in txn.row_ops() {
+            self.versions.insert(Subject::Balance(op.key), seq);
+        }
+        if let Command::Transact(transact) = &txn.command {
+            for write in &transact.writes {
+                self.versions.insert(Subject::Key(write.key.clone()), seq);
+            }
+        }
+    }
+
+    /// One more decision is in the version store.
+    fn fold(&mut self) {
+        let decision = self.log[self.folded].decision.clone();
+        let mut store = self.store.0.lock().expect("one thread");
+        for (seq, at) in (decision.first_seq.get()..).map(CommitSeq::new).zip(&decision.commits) {
+            let batch = &self.batches[usize::try_from(at.batch).expect("few")];
+            match &batch.txns[at.index as usize].command {
+                Command::Resolve(Resolve { token, action }) => {
+                    let (how, is_withdrawal) = (action.resolution(), action.is_of_withdrawal());
+                    store.resolutions.insert(*token, Resolved { how, seq, is_withdrawal });
+                }
+                Command::Deposit(to) => {
+                    let credit = to.reference_hash().map(|reference| ((to.asset, reference), seq));
+                    store.credits.extend(credit);
+                }
+                _ => {}
+            }
+        }
+        store.applied = decision.last_seq();
+        self.folded += 1;
     }
 
     /// One more decision is on disk, if every shard's rows are there.
@@ -368,11 +471,12 @@ impl World {
         }
         let mut store = self.store.0.lock().expect("one thread");
         let refused = decision.refusals.iter().map(|refused| &refused.txn);
-        for at in decision.commits.iter().chain(refused) {
+        let repeated = decision.repeats.iter().map(|repeated| &repeated.txn);
+        for at in decision.commits.iter().chain(refused).chain(repeated) {
             let batch = &self.batches[usize::try_from(at.batch).expect("few batches")];
-            store.0.insert(batch.txns[at.index as usize].id);
+            store.ids.insert(batch.txns[at.index as usize].id);
         }
-        store.1 += 1;
+        store.decisions += 1;
         self.durable += 1;
     }
 
@@ -382,6 +486,11 @@ impl World {
         let found = self.shards[shard].read(account, self.directory.assets_len());
         self.coverage.reads += 1;
         self.reads.push(ReadBack { account, found });
+    }
+
+    /// How many holds the machine has open, and how many requests it has parked.
+    pub fn held(&self) -> (usize, usize) {
+        self.machine.held()
     }
 
     /// Deposits − withdrawals, as the machine has it.

@@ -122,7 +122,7 @@ fn sent_again_while_it_is_pending_it_happens_once() {
         assert_eq!(refusal(second[1].clone()), Reject::RequestIdReused);
         assert_eq!(receipt(first[0].clone()).request_id, id);
         assert!(matches!(refusal(first[1].clone()), Reject::InsufficientFunds { .. }));
-        assert_eq!(venue.balance(0, ETH), 100 - n);
+        assert_eq!(venue.parts(0, ETH), (100 - n, n));
     }
     venue.end();
 }

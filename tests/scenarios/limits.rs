@@ -37,7 +37,7 @@ fn beyond_what_may_be_in_flight_nothing_is_taken() {
         let answered = taken.into_iter().chain([last]).flat_map(outcomes);
         assert_eq!(answered.map(receipt).count(), MAX);
         assert_eq!(venue.engine().status().in_flight, 0);
-        assert_eq!(venue.balance(0, ETH), 10_001 - 11 * round);
+        assert_eq!(venue.parts(0, ETH), (10_001 - 11 * round, 11 * round - 1));
         venue.send(one_more).into_iter().for_each(|outcome| drop(receipt(outcome)));
     }
     venue.end();

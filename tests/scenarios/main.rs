@@ -10,7 +10,11 @@ mod support;
 
 mod clock;
 mod deaths;
+mod deposits;
 mod directory;
+mod exclusive;
+mod history;
+mod holds;
 mod ids;
 mod limits;
 mod poison;
@@ -18,3 +22,4 @@ mod starts;
 mod swaps;
 mod threads;
 mod venue;
+mod withdrawals;

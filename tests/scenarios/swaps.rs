@@ -2,10 +2,10 @@
 
 use crosslatch::config::SUPPLY_MAX;
 use crosslatch::error::{Malformed, Reject};
-use crosslatch::request::{Change, Command, Outcome, Swap};
+use crosslatch::request::{Action, Change, Command, Outcome, Swap};
 use crosslatch::types::{Amount, AssetId, Leg};
 
-use crate::support::{ETH, SOL, account, deposit, fresh, leg, swap, transfer, withdraw};
+use crate::support::{ETH, SOL, account, deposit, fresh, leg, resolve, swap, transfer, withdraw};
 use crate::venue::{Venue, amount, pair, refusal};
 
 const SHARDS: usize = 4;
@@ -158,7 +158,10 @@ fn amounts_reach_up_to_128_bits_and_the_supply_to_half_of_that() {
         swap([leg(bob, alice, ETH, 10), leg(alice, bob, ETH, SUPPLY_MAX)]),
         swap([leg(bob, alice, ETH, SUPPLY_MAX - 1), leg(alice, 1, ETH, 1)]),
     ]);
-    venue.settle(withdraw(bob, ETH, 1));
+    // What is about to leave is still there; room is made when it has left.
+    let leaving = venue.hold(withdraw(bob, ETH, 1));
+    assert_eq!(venue.refuse(deposit(bob, ETH, 1)), exceeded);
+    venue.settle(resolve(leaving, Action::Confirm));
     venue.settle(deposit(bob, ETH, 1));
     assert_eq!(venue.refuse(deposit(bob, ETH, 1)), exceeded);
     venue.end();

@@ -1,18 +1,20 @@
 //! A running engine with a few accounts, and what the stories do with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crossbeam::channel::after;
 use tempfile::TempDir;
 
 use crosslatch::config::Limits;
-use crosslatch::engine::{Engine, Options, Pending};
+use crosslatch::engine::{Engine, HoldState, Options, Pending};
 use crosslatch::error::Reject;
 use crosslatch::message::AccountBalances;
 use crosslatch::request::{Command, Outcome, Receipt, Request};
-use crosslatch::types::{AccountId, AssetId, CommitSeq};
+use crosslatch::types::{AccountId, AssetId, CommitSeq, Resolution, Token};
 
 use crate::clock::TrapClock;
-use crate::support::{account, audit, fresh, opening, scratch};
+use crate::support::{PATIENCE, account, audit, fresh, opening, scratch};
 
 /// An engine, its data and its clock.
 pub struct Venue {
@@ -81,6 +83,42 @@ impl Venue {
     pub fn balance(&self, number: u64, asset: AssetId) -> u128 {
         let balances = self.engine().balances_blocking(account(number)).expect("an account");
         amount(&balances, asset)
+    }
+
+    /// What of it can be spent, and what is held.
+    pub fn parts(&self, number: u64, asset: AssetId) -> (u128, u128) {
+        let balances = self.engine().balances_blocking(account(number)).expect("an account");
+        let of = balances.balances.iter().find(|balance| balance.asset == asset);
+        of.map_or((0, 0), |of| (of.balance.available.get(), of.balance.held.get()))
+    }
+
+    /// Makes a hold, which must go; its token.
+    pub fn hold(&self, command: Command) -> Token {
+        self.settle(command).hold.expect("it makes a hold").token
+    }
+
+    /// What is known of a hold.
+    pub fn state(&self, token: Token) -> HoldState {
+        self.engine().hold(token).expect("it runs")
+    }
+
+    /// How a hold was resolved; `None` while it is open.
+    pub fn how(&self, token: Token) -> Option<Resolution> {
+        match self.state(token) {
+            HoldState::Open(_) => None,
+            HoldState::Resolved(how, _) => Some(how),
+            HoldState::Unknown => panic!("there is no hold {token}"),
+        }
+    }
+
+    /// Waits until something is so that other threads bring about.
+    pub fn until(&self, is_so: impl Fn() -> bool) {
+        let hangs = after(PATIENCE);
+        while !is_so() {
+            assert!(hangs.try_recv().is_err(), "it hangs");
+            // Nothing comes but the time.
+            let _ = after(Duration::from_millis(1)).recv();
+        }
     }
 
     /// Latest balances of all accounts of the opening.

@@ -12,8 +12,8 @@ use crossbeam::channel::{RecvTimeoutError, bounded};
 use crosslatch::address::{Address, Link};
 use crosslatch::clock::{Clock, SystemClock};
 use crosslatch::engine::{Audit, Engine};
-use crosslatch::request::{AssetSpec, Command, Request, Swap, Transfer};
-use crosslatch::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg, RequestId};
+use crosslatch::request::{Action, AssetSpec, Command, Prepare, Request, Resolve, Swap, Transfer};
+use crosslatch::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg, RequestId, Token};
 use tempfile::TempDir;
 
 /// The assets of [`opening`], by the numbers that they get.
@@ -85,8 +85,23 @@ pub fn deposit(number: u64, asset: AssetId, amount: u128) -> Command {
     Command::Deposit(transfer(number, asset, amount))
 }
 
+/// A withdrawal, which stays open until it is confirmed or cancelled.
 pub fn withdraw(number: u64, asset: AssetId, amount: u128) -> Command {
     Command::Withdraw(transfer(number, asset, amount))
+}
+
+/// A swap in two phases.
+pub fn prepare(
+    legs: impl IntoIterator<Item = Leg>,
+    expires_in_ms: u64,
+    exclusive: bool,
+) -> Command {
+    let swap = Swap::new(legs).expect("a well-formed swap");
+    Command::Prepare(Box::new(Prepare { swap, expires_in_ms, exclusive }))
+}
+
+pub fn resolve(token: Token, action: Action) -> Command {
+    Command::Resolve(Resolve { token, action })
 }
 
 /// The wall clock, in milliseconds since the Unix epoch.

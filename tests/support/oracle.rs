@@ -1,21 +1,34 @@
 //! The engine as one would write it without threads, disk or speed: maps, and one request after
 //! another. What it says is what the engine must come to.
+//!
+//! Everything that settled is replayed in the order of the seqs. A seq that no request has is the
+//! end of a hold whose time was over, which nobody asked for: it is looked up in the engine, and
+//! nothing else may be found there. What a state says to a command is in `rules`.
+//!
+//! Two refusals cannot be judged by any single state: that an exclusive hold was in the way for too
+//! long, and that something was undecided too often. They are believed where it can have been so.
 
-use std::collections::BTreeMap;
+#[path = "rules.rs"]
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use crosslatch::address::Link;
-use crosslatch::config::{ASSETS_MAX, SUPPLY_MAX};
-use crosslatch::engine::Engine;
+use crosslatch::config::Limits;
+use crosslatch::engine::{Engine, HoldState};
 use crosslatch::error::Reject;
 use crosslatch::message::{AccountBalances, BalanceNow};
 use crosslatch::request::{
-    AssetSpec, Change, Command, LegReceipt, Outcome, Receipt, Refusal, Request, Transfer,
+    Action, AssetSpec, Command, Hold, Outcome, Receipt, Refusal, Request, Resolve,
 };
+use crosslatch::store::RecordVersion;
 use crosslatch::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, ChainId, CommitSeq, Leg, RequestId,
+    AccountId, AssetId, Balance, BalanceKey, ChainId, CommitSeq, Key, Leg, RequestId, Resolution,
+    Subject, Token,
 };
 
 use crate::support::audit;
@@ -36,29 +49,95 @@ pub fn reject(outcome: &Outcome) -> Option<&Reject> {
     }
 }
 
-/// What a command does to balances: before and after, per balance that it mentions.
-pub type Rows = BTreeMap<BalanceKey, (u128, u128)>;
+/// Whether it is the answer to another request, which had done the same before.
+pub fn is_repeat(request: &Request, outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Settled(receipt) if receipt.request_id != request.id)
+}
+
+/// A hold, open or resolved.
+#[derive(Clone, Debug)]
+struct Held {
+    hold: Hold,
+    /// What is set aside, and of whom.
+    amounts: Vec<(BalanceKey, u128)>,
+    /// How it was resolved, under which seq, by which request.
+    resolved: Option<(Resolution, CommitSeq, RequestId)>,
+}
+
+impl Held {
+    fn is_open(&self) -> bool {
+        self.resolved.is_none()
+    }
+
+    fn is_of(&self, account: AccountId) -> bool {
+        self.amounts.iter().any(|(key, _)| key.account == account)
+    }
+}
+
+/// A value, or that it was deleted.
+type Value = Option<Arc<[u8]>>;
 
 /// A venue with everything that ever happened in it.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
+    limits: Limits,
+    /// Whether one request comes after another, so that each sees one state.
+    strict: bool,
     assets: Vec<AssetSpec>,
     accounts: BTreeMap<AccountId, BTreeMap<ChainId, Link>>,
     /// Every version of every balance, ascending.
-    balances: BTreeMap<BalanceKey, Vec<(CommitSeq, u128)>>,
+    balances: BTreeMap<BalanceKey, Vec<(CommitSeq, Balance)>>,
+    /// Every version of every value, ascending.
+    records: BTreeMap<Key, Vec<(CommitSeq, Value)>>,
+    holds: BTreeMap<Token, Held>,
+    /// Of the holds those that are open.
+    open: BTreeSet<Token>,
+    /// Balances that an open exclusive hold locks.
+    locks: BTreeMap<BalanceKey, Token>,
+    ever_locked: BTreeSet<BalanceKey>,
+    /// The deposit that has the reference.
+    credited: BTreeMap<(AssetId, Box<str>), CommitSeq>,
     supply: BTreeMap<AssetId, u128>,
     seq: CommitSeq,
+    /// How often what was seen: kinds of commands that settled, codes of refusals.
+    seen: BTreeMap<&'static str, usize>,
 }
 
 impl Oracle {
+    /// An empty venue.
+    pub fn new(limits: &Limits) -> Self {
+        Self { limits: limits.clone(), ..Self::default() }
+    }
+
+    /// From now on one request comes after another: of several reasons the first must be given, and
+    /// what share of a balance is held is looked at where it is decided.
+    pub fn be_strict(&mut self) {
+        self.strict = true;
+    }
+
     /// The last seq.
     pub fn seq(&self) -> CommitSeq {
         self.seq
     }
 
-    /// Deposits less withdrawals.
-    fn supply(&self, asset: AssetId) -> u128 {
-        self.supply.get(&asset).copied().unwrap_or(0)
+    /// How often a kind of command settled, a code was the answer, or: `repeat`, the answer was an
+    /// earlier one's; `busy`, a transaction met something undecided too often. All of `rare` must be
+    /// among it.
+    pub fn seen(&self, rare: &[&str]) -> &BTreeMap<&'static str, usize> {
+        for what in rare {
+            assert!(self.seen.contains_key(what), "{what}: never, so it was not tested");
+        }
+        &self.seen
+    }
+
+    /// Whether an exclusive hold ever locked the balance.
+    pub fn was_locked(&self, key: BalanceKey) -> bool {
+        self.ever_locked.contains(&key)
+    }
+
+    /// Holds that are open.
+    pub fn open_holds(&self) -> impl Iterator<Item = &Hold> {
+        self.open.iter().map(|token| &self.holds[token].hold)
     }
 
     /// The account's balances as of a seq, by asset, as the engine shows them.
@@ -66,193 +145,156 @@ impl Oracle {
         let assets = (0..self.assets.len()).map(|asset| AssetId::new(asset as u32));
         let version = |asset| {
             let versions = self.balances.get(&BalanceKey { account, asset })?;
-            let (version, amount) = versions.iter().rev().find(|(seq, _)| *seq <= at)?;
-            let balance = Balance { available: Amount::new(*amount), held: Amount::ZERO };
-            Some(BalanceNow { asset, balance, version: *version })
+            let (version, balance) = versions.iter().rev().find(|(seq, _)| *seq <= at)?;
+            Some(BalanceNow { asset, balance: *balance, version: *version })
         };
         AccountBalances { seq: at, balances: assets.filter_map(version).collect() }
     }
 
+    fn record_at(&self, key: &Key, at: CommitSeq) -> Option<RecordVersion> {
+        let versions = self.records.get(key)?;
+        let (seq, value) = versions.iter().rev().find(|(seq, _)| *seq <= at)?;
+        Some(RecordVersion { seq: *seq, value: value.clone() })
+    }
+
+    /// The seq that something was last changed by.
+    pub fn version(&self, subject: &Subject) -> CommitSeq {
+        let last = match subject {
+            Subject::Key(key) => {
+                self.records.get(key).and_then(|all| all.last()).map(|(seq, _)| *seq)
+            }
+            Subject::Balance(key) => {
+                self.balances.get(key).and_then(|all| all.last()).map(|(seq, _)| *seq)
+            }
+        };
+        last.unwrap_or_default()
+    }
+
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     /// Takes everything that was answered, in the order of the seqs.
-    pub fn replay(&mut self, answered: &[(Request, Outcome)]) {
+    pub fn replay(&mut self, engine: &Engine, answered: &[(Request, Outcome)]) {
         let mut in_order: Vec<&(Request, Outcome)> = answered.iter().collect();
-        // A refusal saw what settled under its seq.
-        in_order.sort_by_key(|(_, outcome)| (seq_of(outcome), reject(outcome).is_some()));
+        // A refusal saw what settled under its seq, and a repeat is one of that.
+        in_order.sort_by_key(|(request, outcome)| {
+            (seq_of(outcome), reject(outcome).is_some() || is_repeat(request, outcome))
+        });
         for (request, outcome) in in_order {
-            self.take(&request.command, request.id, outcome);
+            self.take(engine, request, outcome);
         }
     }
 
-    /// An engine in which nothing goes on must have all of this, and nothing else.
-    pub fn check(&self, engine: &Engine) {
-        assert_eq!(engine.status().durable_seq, self.seq);
-        for account in self.accounts.keys() {
-            let now = engine.balances_blocking(*account).expect("a known account");
-            assert_eq!(now, self.balances_at(*account, self.seq), "of account {account}");
-        }
-        let audit = audit(engine);
-        assert_eq!(audit.seq, self.seq);
-        for asset in audit.assets {
-            assert_eq!(asset.supply.get(), self.supply(asset.asset), "of asset {}", asset.asset);
+    /// Takes an outcome that saw everything that happened so far, and nothing else but ends of
+    /// holds.
+    pub fn take(&mut self, engine: &Engine, request: &Request, outcome: &Outcome) {
+        match outcome {
+            Outcome::Settled(receipt) if is_repeat(request, outcome) => {
+                self.repeat(request, receipt);
+            }
+            Outcome::Settled(receipt) => {
+                self.catch_up(engine, CommitSeq::new(receipt.commit_seq.get() - 1));
+                self.settle(&request.command, receipt);
+            }
+            Outcome::Rejected(refusal) => {
+                assert_eq!(refusal.request_id, request.id);
+                self.catch_up(engine, refusal.seq);
+                self.refuse(request, refusal);
+            }
         }
     }
 
-    /// Some account must be in it as of some seq, and as of now.
-    pub fn check_some_account(&self, engine: &Engine, rng: &mut SmallRng) {
-        let place = rng.random_range(0..self.accounts.len());
-        let account = *self.accounts.keys().nth(place).expect("there are as many");
-        let now = engine.balances_blocking(account).expect("a known account");
-        assert_eq!(now, self.balances_at(account, self.seq), "of account {account}");
-        let at = CommitSeq::new(rng.random_range(0..=self.seq.get()));
-        let then = engine.balances_at(account, at).expect("a known account");
-        assert_eq!(then, self.balances_at(account, at), "of account {account}");
+    /// Takes what happened up to a seq without anybody asking for it: ends of holds.
+    pub fn catch_up(&mut self, engine: &Engine, to: CommitSeq) {
+        while self.seq < to {
+            let next = self.seq.next();
+            let found = engine.receipt_at(next).expect("it runs");
+            let receipt = found.unwrap_or_else(|| panic!("nobody has seq {next}"));
+            let is_expiry =
+                matches!(receipt.command, Command::Resolve(Resolve { action: Action::Expire, .. }));
+            assert!(is_expiry, "nobody asked for {receipt:?}");
+            self.settle(&receipt.command.clone(), &receipt);
+        }
     }
 
     /// Takes the next thing that happened: it must have been possible, and its receipt be right.
     fn settle(&mut self, command: &Command, receipt: &Receipt) {
         assert_eq!(receipt.commit_seq, self.seq.next(), "seqs are dense: {receipt:?}");
         assert_eq!(&receipt.command, command, "a receipt says what was asked for");
-        let rows = self.verdict(command).unwrap_or_else(|code| {
-            panic!("settled, but had to be refused as {code}: {receipt:?}");
-        });
-        check_receipt(receipt, &rows);
+        let mut reasons = self.reasons(command);
+        if !self.strict {
+            // It was granted when less was about to leave.
+            reasons.retain(|code| *code != "held_share_exceeded");
+        }
+        assert!(reasons.is_empty(), "settled, but had to be refused as {reasons:?}: {receipt:?}");
+        if let Some(token) = self.lock_in_the_way(command) {
+            panic!("hold {token} has locked what this needs: {receipt:?}");
+        }
+        let rows = self.rows(command);
+        self.check_receipt(receipt, &rows);
         self.seq = receipt.commit_seq;
         for (key, (_, after)) in rows {
             self.balances.entry(key).or_default().push((self.seq, after));
         }
-        self.apply(command);
+        self.apply(command, receipt);
+        self.saw(command.kind());
     }
 
     /// Takes a refusal: it must be what the state that it saw calls for, which is the present one.
-    fn refuse(&self, command: &Command, refusal: &Refusal) {
-        assert_eq!(refusal.seq, self.seq, "the state that it saw: {refusal:?}");
-        let code = self.verdict(command).expect_err("refused, but had to settle");
-        assert_eq!(refusal.reject.code(), code, "{refusal:?} of {command:?}");
-        self.check_claim(command, &refusal.reject);
-    }
-
-    /// Takes an outcome that saw everything that happened so far, and nothing else.
-    pub fn take(&mut self, command: &Command, id: RequestId, outcome: &Outcome) {
-        match outcome {
-            Outcome::Settled(receipt) => {
-                assert_eq!(receipt.request_id, id);
-                self.settle(command, receipt);
-            }
-            Outcome::Rejected(refusal) => {
-                assert_eq!(refusal.request_id, id);
-                self.refuse(command, refusal);
-            }
+    fn refuse(&mut self, request: &Request, refusal: &Refusal) {
+        let Refusal { reject, seq, time, .. } = refusal;
+        assert_eq!(*seq, self.seq, "the state that it saw: {refusal:?}");
+        let command = &request.command;
+        if *reject == Reject::Expired {
+            assert!(*time >= request.deadline, "{refusal:?} of {request:?}");
+            return self.saw("expired");
         }
-    }
-
-    /// The rows that a command would write now, or the code of its refusal.
-    fn verdict(&self, command: &Command) -> Result<Rows, &'static str> {
-        match command {
-            Command::Swap(swap) => self.swap(swap.legs()),
-            Command::Deposit(to) => {
-                self.check_key(to)?;
-                let supply = self.supply(to.asset).checked_add(to.amount.get());
-                supply.filter(|sum| *sum <= SUPPLY_MAX).ok_or("supply_exceeded")?;
-                let before = self.balance(to.account, to.asset);
-                Ok(one_row(to, before, before + to.amount.get()))
-            }
-            Command::Withdraw(from) => {
-                self.check_key(from)?;
-                let before = self.balance(from.account, from.asset);
-                let after = before.checked_sub(from.amount.get()).ok_or("insufficient_funds")?;
-                Ok(one_row(from, before, after))
-            }
-            Command::PutAsset(spec) => self.put_asset(spec),
-            Command::PutAccount { account, links } => self.put_account(*account, links),
-            Command::RemoveLink { account, .. } if self.accounts.contains_key(account) => {
-                Ok(Rows::new())
-            }
-            Command::RemoveLink { .. } => Err("unknown_account"),
+        if self.is_about_waiting(command, reject) {
+            return;
         }
+        let reasons = self.reasons(command);
+        let code = reject.code();
+        let first = reasons.iter().min_by_key(|code| precedence(code)).copied();
+        // Of what sets aside or reads, one shard may say no to one state and another to another.
+        let any = !self.strict
+            && matches!(command, Command::Prepare(_) | Command::Withdraw(_) | Command::Transact(_));
+        let right = if any { reasons.contains(&code) } else { first == Some(code) };
+        assert!(right, "{refusal:?}, and the reasons are {reasons:?}: {command:?}");
+        self.check_claim(command, reject);
+        self.saw(code);
     }
 
-    fn balance(&self, account: AccountId, asset: AssetId) -> u128 {
-        let versions = self.balances.get(&BalanceKey { account, asset });
-        versions.and_then(|versions| versions.last()).map_or(0, |(_, amount)| *amount)
+    /// Takes an answer that repeats that of an earlier request: it asked for what that one did.
+    fn repeat(&mut self, request: &Request, first: &Receipt) {
+        let Command::Resolve(Resolve { token, action }) = request.command else {
+            panic!("answered as another request was: {request:?}, {first:?}");
+        };
+        let held = &self.holds[&token];
+        assert!(action.fits(&held.hold.purpose), "{request:?}, {first:?}");
+        let done = held.resolved.expect("it was resolved");
+        assert_eq!(done, (action.resolution(), first.commit_seq, first.request_id), "{request:?}");
+        self.saw("repeat");
     }
 
-    fn swap(&self, legs: &[Leg]) -> Result<Rows, &'static str> {
-        let moves = moves(legs)?;
-        for check in [Self::check_asset, Self::check_known, Self::check_linked] {
-            moves.keys().try_for_each(|key| check(self, key))?;
-        }
-        let mut rows = Rows::new();
-        for (key, (out, into)) in moves {
-            let before = self.balance(key.account, key.asset);
-            let after = match out.checked_sub(into) {
-                Some(less) => before.checked_sub(less),
-                // Whoever pays it may be short, so this may exceed what there can be.
-                None => Some(before.saturating_add(into - out)),
-            };
-            rows.insert(key, (before, after.ok_or("insufficient_funds")?));
-        }
-        Ok(rows)
-    }
-
-    fn check_asset(&self, key: &BalanceKey) -> Result<(), &'static str> {
-        let known = (key.asset.get() as usize) < self.assets.len();
-        if known { Ok(()) } else { Err("unknown_asset") }
-    }
-
-    fn check_known(&self, key: &BalanceKey) -> Result<(), &'static str> {
-        if self.accounts.contains_key(&key.account) { Ok(()) } else { Err("unknown_account") }
-    }
-
-    fn check_linked(&self, key: &BalanceKey) -> Result<(), &'static str> {
-        let chain = self.assets[key.asset.get() as usize].chain;
-        let linked = self.accounts[&key.account].contains_key(&chain);
-        if linked { Ok(()) } else { Err("not_linked") }
-    }
-
-    fn check_key(&self, transfer: &Transfer) -> Result<(), &'static str> {
-        if transfer.amount == Amount::ZERO {
-            return Err("malformed");
-        }
-        let key = BalanceKey { account: transfer.account, asset: transfer.asset };
-        self.check_asset(&key)?;
-        self.check_known(&key)?;
-        self.check_linked(&key)
-    }
-
-    fn put_asset(&self, spec: &AssetSpec) -> Result<Rows, &'static str> {
-        let named = self.assets.iter().find(|known| known.name == spec.name);
-        let on_chain = self.assets.iter().find(|known| known.chain == spec.chain);
-        let clashes = named.is_some_and(|known| known != spec)
-            || on_chain.is_some_and(|known| known.chain_kind != spec.chain_kind)
-            || named.is_none() && self.assets.len() == ASSETS_MAX;
-        if clashes { Err("already_exists") } else { Ok(Rows::new()) }
-    }
-
-    fn put_account(&self, account: AccountId, links: &[Link]) -> Result<Rows, &'static str> {
-        let exists = |link: &Link| self.assets.iter().any(|known| known.chain == link.chain);
-        if !links.iter().all(exists) {
-            return Err("unknown_chain");
-        }
-        let mut after = self.accounts.get(&account).cloned().unwrap_or_default();
-        for link in links {
-            let taken = self
-                .accounts
-                .iter()
-                .any(|(other, links)| *other != account && links.get(&link.chain) == Some(link));
-            let known = after.entry(link.chain).or_insert_with(|| link.clone());
-            if taken || known != link {
-                return Err("already_linked");
-            }
-        }
-        Ok(Rows::new())
-    }
-
-    fn apply(&mut self, command: &Command) {
+    /// Carries out what nothing refuses, but for the balances.
+    fn apply(&mut self, command: &Command, receipt: &Receipt) {
+        let seq = self.seq;
         match command {
             Command::Swap(_) => {}
-            Command::Deposit(to) => *self.supply.entry(to.asset).or_default() += to.amount.get(),
-            Command::Withdraw(from) => {
-                *self.supply.entry(from.asset).or_default() -= from.amount.get();
+            Command::Deposit(to) => {
+                *self.supply.entry(to.asset).or_default() += to.amount.get();
+                if !to.reference.is_empty() {
+                    self.credited.insert((to.asset, to.reference.clone()), seq);
+                }
+            }
+            Command::Withdraw(_) | Command::Prepare(_) => self.open(command, receipt),
+            Command::Resolve(resolve) => self.resolve(*resolve, receipt),
+            Command::Transact(transact) => {
+                for write in &transact.writes {
+                    let versions = self.records.entry(write.key.clone()).or_default();
+                    versions.push((seq, write.value.clone()));
+                }
             }
             Command::PutAsset(spec) if self.assets.contains(spec) => {}
             Command::PutAsset(spec) => self.assets.push(spec.clone()),
@@ -266,42 +308,120 @@ impl Oracle {
         }
     }
 
-    /// What a refusal says beyond its code must be so.
-    fn check_claim(&self, command: &Command, reject: &Reject) {
-        match reject {
-            Reject::InsufficientFunds { account, asset, short_by, seq } => {
-                assert_eq!(*seq, self.seq, "{reject:?}");
-                let key = BalanceKey { account: *account, asset: *asset };
-                let (out, into) = moved(command, key);
-                let missing = (out - into).checked_sub(self.balance(*account, *asset));
-                assert_eq!(missing, Some(short_by.get()), "{reject:?} of {command:?}");
-                assert!(*short_by > Amount::ZERO, "{reject:?}");
+    fn open(&mut self, command: &Command, receipt: &Receipt) {
+        let hold = rules::hold_of(command, receipt);
+        let (token, exclusive) = (hold.token, hold.exclusive);
+        let amounts = rules::set_aside(command);
+        if exclusive {
+            for (key, _) in &amounts {
+                assert_eq!(self.locks.insert(*key, token), None, "locked twice: {receipt:?}");
+                self.ever_locked.insert(*key);
             }
-            Reject::NotLinked { account, chain } => {
-                assert!(!self.accounts[account].contains_key(chain), "{reject:?}");
+        }
+        let held = Held { hold, amounts, resolved: None };
+        assert!(self.holds.insert(token, held).is_none(), "two holds of one token: {receipt:?}");
+        self.open.insert(token);
+    }
+
+    fn resolve(&mut self, resolve: Resolve, receipt: &Receipt) {
+        let Resolve { token, action } = resolve;
+        self.open.remove(&token);
+        let held = self.holds.get_mut(&token).expect("it was there");
+        held.resolved = Some((action.resolution(), self.seq, receipt.request_id));
+        for (key, amount) in &held.amounts {
+            if held.hold.exclusive {
+                assert_eq!(self.locks.remove(key), Some(token));
             }
-            Reject::UnknownAccount(account) => {
-                assert!(!self.accounts.contains_key(account), "{reject:?}");
+            if action == Action::Confirm {
+                *self.supply.entry(key.asset).or_default() -= amount;
             }
-            Reject::UnknownAsset(asset) => {
-                assert!(asset.get() as usize >= self.assets.len(), "{reject:?}");
+        }
+    }
+
+    /// An engine in which nothing goes on, but that holds may end, must have all of this, and
+    /// nothing else.
+    pub fn check(&mut self, engine: &Engine) {
+        self.catch_up(engine, engine.status().durable_seq);
+        for account in self.accounts.keys().copied().collect::<Vec<_>>() {
+            self.check_now(engine, account);
+        }
+        let audit = audit(engine);
+        for asset in audit.assets {
+            let supply = self.supply.get(&asset.asset).copied().unwrap_or(0);
+            assert_eq!(asset.supply.get(), supply, "of asset {}", asset.asset);
+        }
+        for key in self.records.keys() {
+            let now = engine.record(key, None).expect("it runs");
+            assert_eq!(now, self.record_at(key, self.seq), "of key {key}");
+        }
+        for token in self.open.clone() {
+            self.check_hold(engine, token);
+        }
+        self.check_held();
+    }
+
+    fn check_now(&mut self, engine: &Engine, account: AccountId) {
+        let now = engine.balances_blocking(account).expect("a known account");
+        self.catch_up(engine, now.seq);
+        assert_eq!(now, self.balances_at(account, now.seq), "of account {account}");
+    }
+
+    /// The engine says of a hold what became of it.
+    fn check_hold(&mut self, engine: &Engine, token: Token) {
+        let before = self.seq;
+        let state = engine.hold(token).expect("it runs");
+        self.catch_up(engine, engine.status().durable_seq);
+        let Some(Held { hold, resolved, .. }) = self.holds.get(&token) else {
+            assert_eq!(state, HoldState::Unknown, "of {token}");
+            return;
+        };
+        match state {
+            HoldState::Open(found) => {
+                assert_eq!(*found, *hold);
+                assert!(resolved.is_none_or(|(_, seq, _)| seq > before), "{token} is resolved");
             }
-            Reject::UnknownChain(chain) => {
-                assert!(self.assets.iter().all(|known| known.chain != *chain), "{reject:?}");
+            HoldState::Resolved(how, receipt) => {
+                let by = Some((how, receipt.commit_seq, receipt.request_id));
+                assert_eq!(by, *resolved, "of {token}");
             }
-            Reject::SupplyExceeded(_)
-            | Reject::AlreadyExists(_)
-            | Reject::AlreadyLinked(_)
-            | Reject::Malformed(_)
-            | Reject::RequestIdReused
-            | Reject::Expired => {}
+            HoldState::Unknown => panic!("hold {token} is lost"),
+        }
+    }
+
+    /// What is held is what the open holds hold.
+    fn check_held(&self) {
+        let mut held: BTreeMap<BalanceKey, u128> = BTreeMap::new();
+        for (key, amount) in self.open.iter().flat_map(|token| &self.holds[token].amounts) {
+            *held.entry(*key).or_default() += amount;
+        }
+        for (key, versions) in &self.balances {
+            let (_, balance) = versions.last().expect("a version");
+            let expected = held.get(key).copied().unwrap_or(0);
+            assert_eq!(balance.held.get(), expected, "of {key:?}");
+        }
+    }
+
+    /// Some account, value and hold must be in it as of some seq, and as of now.
+    pub fn check_some(&mut self, engine: &Engine, rng: &mut SmallRng) {
+        self.catch_up(engine, engine.status().durable_seq);
+        let at = CommitSeq::new(rng.random_range(0..=self.seq.get()));
+        let account = *some(self.accounts.keys(), rng).expect("there are accounts");
+        self.check_now(engine, account);
+        let then = engine.balances_at(account, at).expect("a known account");
+        assert_eq!(then, self.balances_at(account, at), "of account {account}");
+        if let Some(key) = some(self.records.keys(), rng) {
+            let then = engine.record(key, Some(at)).expect("it runs");
+            assert_eq!(then, self.record_at(key, at), "of key {key}");
+        }
+        if let Some(token) = some(self.holds.keys(), rng).copied() {
+            self.check_hold(engine, token);
         }
     }
 }
 
 /// What each balance gives and gets by the legs.
-pub fn moves(legs: &[Leg]) -> Result<Rows, &'static str> {
-    let mut moves = Rows::new();
+pub fn moves(legs: &[Leg]) -> Result<BTreeMap<BalanceKey, (u128, u128)>, &'static str> {
+    let mut moves: BTreeMap<BalanceKey, (u128, u128)> = BTreeMap::new();
     for Leg { from, to, asset, amount } in legs.iter().copied() {
         let (out, _) = moves.entry(BalanceKey { account: from, asset }).or_default();
         *out = out.checked_add(amount.get()).ok_or("malformed")?;
@@ -311,40 +431,11 @@ pub fn moves(legs: &[Leg]) -> Result<Rows, &'static str> {
     if moves.values().all(|(out, into)| out == into) { Err("malformed") } else { Ok(moves) }
 }
 
-/// What a balance gives and gets by a command.
-pub fn moved(command: &Command, key: BalanceKey) -> (u128, u128) {
-    let is_key = |it: &Transfer| it.account == key.account && it.asset == key.asset;
-    match command {
-        Command::Swap(swap) => {
-            moves(swap.legs()).ok().and_then(|mut moves| moves.remove(&key)).unwrap_or_default()
-        }
-        Command::Withdraw(from) if is_key(from) => (from.amount.get(), 0),
-        Command::Deposit(to) if is_key(to) => (0, to.amount.get()),
-        _ => (0, 0),
-    }
+fn some<T>(mut all: impl ExactSizeIterator<Item = T>, rng: &mut SmallRng) -> Option<T> {
+    if all.len() == 0 { None } else { all.nth(rng.random_range(0..all.len())) }
 }
 
-fn one_row(transfer: &Transfer, before: u128, after: u128) -> Rows {
-    let key = BalanceKey { account: transfer.account, asset: transfer.asset };
-    Rows::from([(key, (before, after))])
-}
-
-fn check_receipt(receipt: &Receipt, rows: &Rows) {
-    let change = |account, asset| {
-        let (before, after) = rows[&BalanceKey { account, asset }];
-        Change { before: Amount::new(before), after: Amount::new(after) }
-    };
-    let mut legs = Vec::new();
-    let mut single = None;
-    match &receipt.command {
-        Command::Swap(swap) => legs.extend(swap.legs().iter().map(|leg| LegReceipt {
-            leg: *leg,
-            from: change(leg.from, leg.asset),
-            to: change(leg.to, leg.asset),
-        })),
-        Command::Deposit(it) | Command::Withdraw(it) => single = Some(change(it.account, it.asset)),
-        Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {}
-    }
-    assert_eq!(receipt.legs.as_slice(), legs, "{receipt:?}");
-    assert_eq!(receipt.change, single, "{receipt:?}");
+/// The place of a code in the order of precedence.
+fn precedence(code: &str) -> usize {
+    Reject::CODES.iter().position(|other| *other == code).expect("a code")
 }

@@ -35,7 +35,17 @@ fn serve_args(data: &Path) -> [&str; 5] {
 impl Server {
     /// Starts on `data` and waits until it is ready.
     pub fn start(data: &Path) -> Self {
-        Self::ready(command(&serve_args(data)))
+        Self::start_with(data, &[])
+    }
+
+    /// The same with limits of its own, by their names.
+    pub fn start_with(data: &Path, limits: &[(&str, u64)]) -> Self {
+        let mut command = command(&serve_args(data));
+        for (limit, value) in limits {
+            let variable = format!("CROSSLATCH_LIMITS_{}", limit.to_uppercase());
+            command.env(variable, value.to_string());
+        }
+        Self::ready(command)
     }
 
     /// The same where no file may grow beyond `kib`: a disk that is full sooner or later.

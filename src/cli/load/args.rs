@@ -20,6 +20,8 @@ const SWAPS_DEFAULT: u64 = 3_000_000;
 const IN_FLIGHT_DEFAULT: usize = 16_384;
 /// The default number of clients, whatever the batch: fewest and most.
 const CLIENTS_DEFAULT: (usize, usize) = (4, 64);
+/// How often a transaction that met a conflict is tried again, unless said otherwise.
+const RETRIES_DEFAULT: u32 = 16;
 /// Most callers: each is a task with a random generator of its own.
 const CLIENTS_MAX: usize = 65_536;
 /// Most accounts: their balances have to fit into memory.
@@ -28,9 +30,12 @@ const ACCOUNTS_MAX: u64 = 100_000_000;
 /// Sends swaps to a fresh engine in this process, shows the rate live, and reports.
 #[derive(Args, Clone, Debug)]
 pub struct LoadArgs {
-    /// What the requests are
+    /// In which way the swaps are settled; which swaps they are does not depend on it
     #[arg(long, value_enum, default_value_t = Mode::Swap)]
     pub mode: Mode,
+    /// How often a transaction that met a conflict is tried again, with the next submission [default: 16]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
     /// Swaps to send [default: 3000000]
     #[arg(long, value_name = "N", conflicts_with = "duration")]
     pub swaps: Option<u64>,
@@ -84,17 +89,17 @@ pub struct LoadArgs {
     pub metrics: Option<SocketAddr>,
 }
 
-/// What the requests are.
+/// In which way swaps are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// One request, both legs settle or neither.
+    /// One request a swap: both legs settle, or neither
     Swap,
-    /// Prepare, then commit.
+    /// A submission of prepares, and when it is answered one of commits: two requests a swap, each durable
     TwoPhase,
-    /// Begin, get, set, commit.
+    /// One read of all balances, then a transaction a swap that is refused if one of them has changed
     Transaction,
-    /// Orders that match.
+    /// Orders that match
     Orders,
 }
 
@@ -161,12 +166,24 @@ impl LoadArgs {
         }
     }
 
-    /// The engine's limits, with room for everything that the clients may have in flight.
+    /// How often a transaction that met a conflict is tried again.
+    pub(super) fn retries(&self) -> u32 {
+        self.retries.unwrap_or(RETRIES_DEFAULT)
+    }
+
+    /// The engine's limits, with room for everything that the clients may have in flight: one
+    /// account may have part in all of it.
     pub(super) fn limits(&self) -> Limits {
         let defaults = Limits::default();
         let in_flight = self.clients() * self.batch;
-        let requests_in_flight_max = defaults.requests_in_flight_max.max(in_flight);
-        Limits { shards: self.shards, requests_in_flight_max, ..defaults }
+        Limits {
+            shards: self.shards,
+            requests_in_flight_max: defaults.requests_in_flight_max.max(in_flight),
+            reads_in_flight_max: defaults.reads_in_flight_max.max(self.clients()),
+            holds_max: defaults.holds_max.max(in_flight),
+            holds_per_account_max: defaults.holds_per_account_max.max(in_flight),
+            ..defaults
+        }
     }
 
     /// Finds what cannot be done.
@@ -174,10 +191,11 @@ impl LoadArgs {
     /// # Errors
     /// The flag at fault and what would be right, to be shown to whoever typed it.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.mode != Mode::Swap {
-            let mode = self.mode.to_possible_value();
-            let mode = mode.as_ref().map_or("", |mode| mode.get_name());
-            return Err(format!("--mode {mode} does not exist yet; swap does"));
+        if self.mode == Mode::Orders {
+            return Err("--mode orders does not exist yet; swap, two-phase, transaction do".into());
+        }
+        if self.retries.is_some() && self.mode != Mode::Transaction {
+            return Err("--retries is for --mode transaction: nothing else conflicts".into());
         }
         between("--swaps", self.swaps.unwrap_or(1), 1, u64::MAX)?;
         between("--batch", self.batch as u64, 1, BATCH_REQUESTS_MAX as u64)?;
@@ -305,9 +323,17 @@ mod tests {
     }
 
     #[test]
+    fn transactions_say_how_often_they_try_again() {
+        let load = parse("--mode transaction --retries 0").unwrap();
+        assert_eq!((load.mode, load.retries()), (Mode::Transaction, 0));
+        assert_eq!(parse("--mode transaction").unwrap().retries(), RETRIES_DEFAULT);
+    }
+
+    #[test]
     fn many_clients_get_room_in_flight() {
         let load = parse("--clients 64 --batch 8192").unwrap();
         assert_eq!(load.limits().requests_in_flight_max, 64 * 8192);
+        assert_eq!(load.limits().holds_per_account_max, 64 * 8192);
         let refused = parse("--clients 65536 --batch 8192").expect_err("too much");
         assert!(refused.contains("requests_in_flight_max"), "{refused}");
     }
@@ -315,8 +341,9 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named() {
         for (line, what) in [
-            ("--mode orders", "--mode orders does not exist yet; swap does"),
-            ("--mode two-phase", "--mode two-phase"),
+            ("--mode orders", "--mode orders does not exist yet; swap, two-phase"),
+            ("--retries 3", "--mode transaction"),
+            ("--mode two-phase --retries 3", "--mode transaction"),
             ("--batch 8193", "--batch is 8193; give 1 to 8192"),
             ("--batch 0", "--batch is 0"),
             ("--clients 0", "--clients is 0"),

@@ -6,12 +6,16 @@
 //!           └─ metrics, CPU by thread, disk ───────────┘
 //! ```
 //!
+//! The same swaps can be settled in three ways, to compare: as swaps, in two phases, or by optimistic
+//! transactions.
 //! The generator takes its share of the same cores, so the figures are those of the whole.
 //! What is claimed is checked: with `--funds tight` every refusal is read back as of its seq,
-//! with ample funds there may be none, and `--verify` opens the data again and compares.
+//! with ample funds there may be none; no hold may be left open, and `--verify` opens the data
+//! again and compares.
 
 mod alarm;
 mod args;
+mod callers;
 mod cpu;
 mod environment;
 mod probe;
@@ -23,6 +27,7 @@ mod runner;
 mod setup;
 mod sidecar;
 mod tally;
+mod turns;
 mod verify;
 mod workload;
 
@@ -38,6 +43,7 @@ pub use args::{Funds, LoadArgs, Mode, Skew};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{Engine, Options};
 use crate::metrics::{self, Exporter};
+use crate::types::RequestId;
 
 use alarm::Alarm;
 use cpu::CpuTimes;
@@ -129,14 +135,14 @@ fn load(args: &LoadArgs, data: &Data) -> anyhow::Result<Report> {
     if let Some(unexpected) = &ran.tally.unexpected {
         eprintln!("refused, and should not be: {unexpected}");
     }
-    let settled = ran.tally.settled;
+    let commits = ran.tally.commits;
     if args.funds == Funds::Tight {
         eprintln!("checking refusals");
         report.add_refusals(refusals::check(&engine, ran.tally.refusals)?);
     }
     if args.verify {
         eprintln!("verifying: stop, open again, compare");
-        report.add_verdict(verify::verify(engine, &options, &workload, &before_load, settled)?);
+        report.add_verdict(verify::verify(engine, &options, &workload, &before_load, commits)?);
     } else {
         engine.stop()?;
     }
@@ -189,6 +195,7 @@ impl Run<'_> {
         let drained_seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
         let mut cpu = CpuTimes::now().since(&cpu_before);
         cpu.add("load-clients", ran.generator_cpu);
+        let holds_open = self.holds_open(&metrics_before)?;
         let metrics = Reading::take(exporter).since(&metrics_before);
         let disk_after = [disk_bytes(data), written_bytes()];
         let probes = probe_before.zip(probe()?).map(|(before, after)| [before, after]);
@@ -197,11 +204,20 @@ impl Run<'_> {
             ran: &ran,
             drained_seconds,
             metrics: &metrics,
+            holds_open,
             cpu: &cpu,
             disk_bytes: [0, 1].map(|it| disk_after[it] as f64 - disk_before[it] as f64),
             probes,
             environment,
         };
         Ok((Report::new(measured), ran))
+    }
+
+    /// Holds that are open now, more than there were before.
+    fn holds_open(&self, before: &Reading) -> anyhow::Result<i64> {
+        // The coordinator counts holds right after it sends a decision. Once it has answered
+        // something else, it has counted.
+        self.engine.known(RequestId::default())?;
+        Ok(Reading::take(self.exporter).since(before).sum("crosslatch_holds", "") as i64)
     }
 }

@@ -34,15 +34,15 @@ impl Progress<'_> {
     pub(super) fn show(&self, shared: &Shared, done: &Alarm) {
         let terminal = std::io::stderr().is_terminal();
         let every = if terminal { EVERY_ON_TERMINAL } else { EVERY_ELSEWHERE };
-        let (mut answered_before, mut nanos_before) = (0, shared.started_nanos);
+        let (mut ended_before, mut nanos_before) = (0, shared.started_nanos);
         while !done.wait(every) {
             let now_nanos = SystemClock.boot_nanos();
             let mut sums = Sums::of(shared);
-            let new = sums.answered() - answered_before;
+            let new = sums.ended - ended_before;
             let seconds = (now_nanos - nanos_before) as f64 / 1e9;
             sums.rate = new as f64 / seconds.max(1e-9);
             sums.seconds = (now_nanos - shared.started_nanos) as f64 / 1e9;
-            (answered_before, nanos_before) = (sums.answered(), now_nanos);
+            (ended_before, nanos_before) = (sums.ended, now_nanos);
             self.print(&sums, terminal);
         }
         if terminal {
@@ -83,24 +83,22 @@ struct Sums {
     rate: f64,
     settled: u64,
     rejected: u64,
+    ended: u64,
     recent: hdrhistogram::Histogram<u64>,
 }
 
 impl Sums {
     fn of(shared: &Shared) -> Self {
         let recent = empty_histogram();
-        let mut sums = Self { seconds: 0.0, rate: 0.0, settled: 0, rejected: 0, recent };
+        let mut sums = Self { seconds: 0.0, rate: 0.0, settled: 0, rejected: 0, ended: 0, recent };
         for mut tally in shared.tallies() {
             sums.settled += tally.settled;
             sums.rejected += tally.rejected_sum();
+            sums.ended += tally.ended();
             let recent = &mut tally.latency_recent;
             sums.recent.add(&*recent).expect("all histograms have the same bounds");
             recent.reset();
         }
         sums
-    }
-
-    fn answered(&self) -> u64 {
-        self.settled + self.rejected
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -20,9 +21,9 @@ use super::verify::Verdict;
 /// The whole report.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    /// What the requests were.
+    /// In which way the swaps were settled.
     pub(super) mode: Mode,
-    /// Swaps sent and answered.
+    /// Swaps sent and answered, in the end.
     pub(super) swaps_attempted: u64,
     /// Of these, those that happened.
     pub(super) swaps_settled: u64,
@@ -30,8 +31,21 @@ pub(super) struct Report {
     pub(super) swaps_rejected: u64,
     /// The refusals by code.
     pub(super) rejects: BTreeMap<&'static str, u64>,
-    /// Swaps that met another one, in any way.
+    /// Transactions that were refused as conflicts; in the other modes, requests that met another
+    /// one in any way.
     pub(super) conflicts: u64,
+    /// Transactions that were tried again after a conflict.
+    pub(super) retries: u64,
+    /// How often each may be.
+    pub(super) retries_max: u32,
+    /// Swaps that met a conflict every time; neither settled nor rejected.
+    pub(super) gave_up: u64,
+    /// Requests of each kind by outcome, as the engine counted them.
+    pub(super) requests: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    /// How requests met others, as the engine counted it.
+    pub(super) conflict_kinds: BTreeMap<&'static str, u64>,
+    /// Holds left open. Must be 0.
+    pub(super) holds_open: i64,
     /// Swaps that waited for another one's decision.
     pub(super) waits: u64,
     /// From the first submission to the last answer.
@@ -44,7 +58,7 @@ pub(super) struct Report {
     pub(super) drained_seconds: f64,
     /// Whether it was stopped before its end.
     pub(super) stopped_early: bool,
-    /// From sent (in an open loop: from due) to answered.
+    /// From when a swap's first request was sent (in an open loop: due) to the last answer to it.
     pub(super) latency_ms: Latency,
     /// `sync` or `off`.
     pub(super) durability: &'static str,
@@ -137,6 +151,8 @@ pub(super) struct Measured<'a> {
     pub(super) drained_seconds: f64,
     /// Growth of the metrics over the load.
     pub(super) metrics: &'a Reading,
+    /// Growth of the number of open holds.
+    pub(super) holds_open: i64,
     /// CPU time until drained.
     pub(super) cpu: &'a CpuUsed,
     /// Growth of the data directory, and what was written to the disk.
@@ -150,6 +166,10 @@ pub(super) struct Measured<'a> {
 /// Above this, others had enough of the machine to distort what was measured: an append and its
 /// sync also wait for kernel threads, which then queue for a processor.
 const BUSY_PCT: f64 = 10.0;
+/// Kinds of requests that a load sends.
+const KINDS: [&str; 4] = ["swap", "prepare", "commit", "transaction"];
+const CONFLICTS: [&str; 6] =
+    ["balance_wait", "lock_wait", "lock_timeout", "busy", "read_validation", "duplicate_request"];
 const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "persist"];
 
 impl Latency {
@@ -171,10 +191,14 @@ impl Report {
     pub(super) fn new(measured: Measured<'_>) -> Self {
         let Measured { args, ran, metrics, cpu, environment, .. } = measured;
         let tally = &ran.tally;
-        let attempted = tally.settled + tally.rejected_sum();
+        let attempted = tally.ended();
         let latency_ms = Latency::of(&tally.latency);
         let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
-        let conflicts = |kind| metrics.sum("crosslatch_conflicts_total", kind) as u64;
+        let conflict_kinds = conflict_kinds(metrics);
+        let conflicts = match args.mode {
+            Mode::Transaction => tally.conflicts,
+            _ => conflict_kinds.values().sum(),
+        };
         let cores = environment.cores.max(1) as f64;
         let [kept, written] = measured.disk_bytes.map(|bytes| bytes / (attempted as f64).max(1.0));
         Self {
@@ -183,8 +207,14 @@ impl Report {
             swaps_settled: tally.settled,
             swaps_rejected: tally.rejected_sum(),
             rejects: tally.rejected.clone(),
-            conflicts: conflicts(""),
-            waits: conflicts("kind=\"balance_wait\""),
+            conflicts,
+            retries: tally.retries,
+            retries_max: if args.mode == Mode::Transaction { args.retries() } else { 0 },
+            gave_up: tally.gave_up,
+            requests: requests(metrics),
+            waits: conflict_kinds["balance_wait"],
+            conflict_kinds,
+            holds_open: measured.holds_open,
             seconds: ran.seconds,
             settled_per_second: per(tally.settled, ran.seconds),
             drained_per_second: per(tally.settled, measured.drained_seconds),
@@ -242,7 +272,7 @@ impl Report {
 
     /// Whether everything that was checked is as it must be.
     pub(super) fn is_sound(&self) -> bool {
-        self.verified != Some(false) && self.false_refusals == 0
+        self.verified != Some(false) && self.false_refusals == 0 && self.holds_open == 0
     }
 }
 
@@ -255,11 +285,38 @@ fn unasked_refusals(ran: &Ran, funds: Funds) -> u64 {
         .sum()
 }
 
+/// As it is written on the command line.
+fn mode_name(mode: Mode) -> String {
+    let value = mode.to_possible_value();
+    value.as_ref().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
 fn durability_name(args: &LoadArgs) -> &'static str {
     match args.durability {
         crate::engine::Durability::Sync => "sync",
         crate::engine::Durability::Off => "off",
     }
+}
+
+/// Kinds that were not sent are left out.
+fn requests(metrics: &Reading) -> BTreeMap<&'static str, BTreeMap<&'static str, u64>> {
+    let of_kind = |kind| {
+        let counted = |outcome| {
+            let labels = format!("{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
+            (outcome, metrics.sum("crosslatch_requests_total", &labels) as u64)
+        };
+        (kind, BTreeMap::from(["settled", "rejected"].map(counted)))
+    };
+    let counted = KINDS.into_iter().map(of_kind);
+    counted.filter(|(_, outcomes)| outcomes.values().any(|count| *count > 0)).collect()
+}
+
+fn conflict_kinds(metrics: &Reading) -> BTreeMap<&'static str, u64> {
+    let counted = |kind| {
+        let label = format!("kind=\"{kind}\"");
+        (kind, metrics.sum("crosslatch_conflicts_total", &label) as u64)
+    };
+    CONFLICTS.into_iter().map(counted).collect()
 }
 
 fn stages(metrics: &Reading) -> BTreeMap<&'static str, f64> {
@@ -314,8 +371,9 @@ impl Report {
         let Self { batch, clients, skew, durability, shards, accounts, .. } = self;
         writeln!(
             f,
-            "workload     {} accounts, {skew}, {shards} shards ({:.1}% of the swaps span two), \
+            "workload     {} mode, {} accounts, {skew}, {shards} shards ({:.1}% of the swaps span two), \
              {clients} clients with {batch} a submission, durability {durability}",
+            mode_name(self.mode),
             grouped(*accounts),
             self.cross_shard_pct,
         )?;
@@ -327,6 +385,17 @@ impl Report {
             grouped(self.swaps_rejected),
             grouped(self.waits),
         )?;
+        if self.mode == Mode::Transaction {
+            writeln!(
+                f,
+                "conflicts    {} transactions refused because something read had changed: {} tried \
+                 again, {} swaps given up after {} retries",
+                grouped(self.conflicts),
+                grouped(self.retries),
+                grouped(self.gave_up),
+                self.retries_max,
+            )?;
+        }
         writeln!(
             f,
             "rate         {} settled/s to the last answer ({:.2} s), {} drained/s until the version \
@@ -406,6 +475,9 @@ impl Report {
         if self.false_refusals > 0 {
             writeln!(f, "FALSE REFUSALS: {} ({:?})", self.false_refusals, self.rejects)?;
         }
+        if self.holds_open != 0 {
+            writeln!(f, "HOLDS LEFT OPEN: {}", self.holds_open)?;
+        }
         let Some(verdict) = &self.verification else {
             return Ok(());
         };
@@ -413,7 +485,7 @@ impl Report {
         writeln!(
             f,
             "verified     {word}: opened again, {} accounts compared, {} balances add up to the \
-             supply; closed again, {} commits replayed from the journal",
+             supply, nothing is held; closed again, {} commits replayed from the journal",
             grouped(verdict.accounts_compared),
             grouped(verdict.balances_summed),
             grouped(verdict.commits_audited),

@@ -1,23 +1,14 @@
-//! The callers: each sends a submission, waits for its answers, and sends the next.
-//!
-//! ```text
-//! closed loop   client ── next turn: now ──────────────────► build, submit, wait, record
-//! open loop     pacer thread ── turns, when they are due ──► any client that is idle
-//! ```
+//! Runs the callers: on how few threads, for how long, and what came of it all.
 //!
 //! A client is a task with one submission in flight. Tasks share few threads, as a thread of its
 //! own for each of many callers would cost two context switches a swap, which no remote caller
-//! costs the engine. In an open loop a submission of n swaps is due every n / rate seconds
-//! whether the engine keeps up or not, and its latency counts from then: while all clients wait,
-//! what is due waits too.
+//! costs the engine.
 
 use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
@@ -25,15 +16,15 @@ use crate::engine::Engine;
 use crate::error::Error;
 
 use super::alarm::Alarm;
-use super::args::{End, LoadArgs};
+use super::args::LoadArgs;
+use super::callers::Caller;
 use super::cpu;
 use super::tally::Tally;
+use super::turns::{Budget, Pacer, Turns};
 use super::workload::{ClientWorkload, Workload};
 
 /// Threads that the clients share. More would only compete with the engine for the cores.
 const GENERATOR_THREADS_MAX: usize = 1;
-/// Turns that are due and that no client has taken yet; then the pacer waits, and they keep their time.
-const TURNS_DUE_MAX: usize = 1_024;
 
 /// What all clients and the live display share.
 #[derive(Debug)]
@@ -57,64 +48,6 @@ pub(super) struct Ran {
     pub(super) stopped_early: bool,
 }
 
-/// One submission to be sent.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    swaps: usize,
-    /// Boot-clock nanoseconds from which its latency counts; `None` for when it is sent.
-    due_nanos: Option<u64>,
-}
-
-/// How many swaps are left to send, and until when.
-#[derive(Debug)]
-struct Budget {
-    swaps: AtomicU64,
-    ends_nanos: u64,
-    batch: usize,
-    stop: Arc<Alarm>,
-}
-
-impl Budget {
-    fn new(args: &LoadArgs, started_nanos: u64, stop: Arc<Alarm>) -> Self {
-        let (swaps, ends_nanos) = match args.end() {
-            End::Swaps(swaps) => (swaps, u64::MAX),
-            End::After(duration) => (u64::MAX, started_nanos + duration.as_nanos() as u64),
-        };
-        Self { swaps: AtomicU64::new(swaps), ends_nanos, batch: args.batch, stop }
-    }
-
-    /// Swaps of the next submission; `None` when nothing more is to be sent.
-    fn take(&self, due_nanos: u64) -> Option<usize> {
-        if self.stop.has_rung() || due_nanos >= self.ends_nanos {
-            return None;
-        }
-        let take = |left: u64| (left > 0).then(|| left.saturating_sub(self.batch as u64));
-        let left = self.swaps.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(left.min(self.batch as u64) as usize)
-    }
-}
-
-/// Where a client's turns come from.
-#[derive(Debug)]
-enum Turns {
-    /// The next one begins when the last one is answered.
-    Closed(Budget),
-    /// Each begins when it is due.
-    Open(tokio::sync::Mutex<mpsc::Receiver<Turn>>),
-}
-
-impl Turns {
-    async fn next(&self) -> Option<Turn> {
-        match self {
-            Self::Closed(budget) => {
-                let swaps = budget.take(SystemClock.boot_nanos())?;
-                Some(Turn { swaps, due_nanos: None })
-            }
-            Self::Open(due) => due.lock().await.recv().await,
-        }
-    }
-}
-
 impl Shared {
     /// Nothing sent yet; sending begins now.
     fn new(args: &LoadArgs) -> Self {
@@ -136,7 +69,8 @@ impl Shared {
     }
 }
 
-fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+/// A tally is counts: it is as good after a panic as before.
+pub(super) fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -210,10 +144,10 @@ impl<'env> Load<'env> {
         let Some(rate) = self.args.rate else {
             return Ok(Turns::Closed(budget));
         };
-        let (sender, receiver) = mpsc::channel(TURNS_DUE_MAX);
-        let pacer = Pacer { nanos_per_turn: self.args.batch as f64 / rate * 1e9, started_nanos };
+        let (sender, turns) = Turns::open();
+        let pacer = Pacer::new(rate, self.args.batch, started_nanos);
         spawn(scope, "load-pacer", move || pacer.run(&budget, &sender))?;
-        Ok(Turns::Open(tokio::sync::Mutex::new(receiver)))
+        Ok(turns)
     }
 
     /// Runs every n-th client to its end, on this thread.
@@ -227,13 +161,16 @@ impl<'env> Load<'env> {
         let threads = self.args.clients().min(GENERATOR_THREADS_MAX);
         let mut clients = JoinSet::new();
         for number in (number..self.args.clients()).step_by(threads) {
-            let client = Client {
+            let caller = Caller {
                 engine: self.engine.clone(),
                 turns: Arc::clone(&turns),
                 tally: Arc::clone(&tally),
                 workload: ClientWorkload::new(Arc::clone(self.workload), number),
+                mode: self.args.mode,
+                batch: self.args.batch,
+                retries: self.args.retries(),
             };
-            clients.spawn_on(client.run(), runtime.handle());
+            clients.spawn_on(caller.run(), runtime.handle());
         }
         runtime.block_on(async {
             while let Some(client) = clients.join_next().await {
@@ -241,53 +178,6 @@ impl<'env> Load<'env> {
             }
             Ok(())
         })
-    }
-}
-
-/// An independent caller.
-struct Client {
-    engine: Engine,
-    turns: Arc<Turns>,
-    tally: Arc<Mutex<Tally>>,
-    workload: ClientWorkload,
-}
-
-impl Client {
-    async fn run(mut self) -> Result<(), Error> {
-        while let Some(Turn { swaps, due_nanos }) = self.turns.next().await {
-            let requests = self.workload.submission(swaps, SystemClock.wall().millis());
-            let due_nanos = due_nanos.unwrap_or_else(|| SystemClock.boot_nanos());
-            let answers = self.engine.submit(requests)?.answers().await?;
-            let now_nanos = SystemClock.boot_nanos();
-            let mut tally = lock(&self.tally);
-            tally.took(due_nanos, now_nanos, answers.len() as u64);
-            tally.answered(&answers, &mut self.workload);
-        }
-        Ok(())
-    }
-}
-
-/// Says when submissions are due, in an open loop.
-struct Pacer {
-    nanos_per_turn: f64,
-    started_nanos: u64,
-}
-
-impl Pacer {
-    fn run(&self, budget: &Budget, turns: &mpsc::Sender<Turn>) {
-        for number in 0_u64.. {
-            let due_nanos = self.started_nanos + (number as f64 * self.nanos_per_turn) as u64;
-            let Some(swaps) = budget.take(due_nanos) else {
-                return;
-            };
-            let early = due_nanos.saturating_sub(SystemClock.boot_nanos());
-            if early > 0 && budget.stop.wait(Duration::from_nanos(early)) {
-                return;
-            }
-            if turns.blocking_send(Turn { swaps, due_nanos: Some(due_nanos) }).is_err() {
-                return;
-            }
-        }
     }
 }
 
@@ -301,54 +191,4 @@ fn spawn<'scope, T: Send + 'scope>(
 
 fn no_thread(error: std::io::Error) -> Error {
     Error::Storage(format!("cannot start a thread: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn budget(swaps: u64, ends_nanos: u64) -> Budget {
-        let stop = Arc::new(Alarm::new());
-        Budget { swaps: AtomicU64::new(swaps), ends_nanos, batch: 100, stop }
-    }
-
-    #[test]
-    fn the_last_submission_is_what_is_left() {
-        let budget = budget(250, u64::MAX);
-        let taken: Vec<_> = std::iter::from_fn(|| budget.take(0)).collect();
-        assert_eq!(taken, [100, 100, 50]);
-    }
-
-    #[test]
-    fn nothing_is_due_after_the_end_or_the_stop() {
-        let budget = budget(u64::MAX, 1_000);
-        assert_eq!(budget.take(999), Some(100));
-        assert_eq!(budget.take(1_000), None);
-        budget.stop.ring();
-        assert_eq!(budget.take(0), None);
-    }
-
-    #[test]
-    fn turns_keep_their_time_while_nobody_takes_them() {
-        let (sender, mut receiver) = mpsc::channel(1);
-        let started_nanos = SystemClock.boot_nanos();
-        let pacer = Pacer { nanos_per_turn: 1_000_000.0, started_nanos };
-        let budget = budget(500, u64::MAX);
-        let late = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                pacer.run(&budget, &sender);
-                drop(sender);
-            });
-            Alarm::new().wait(Duration::from_millis(20));
-            let mut taken = Vec::new();
-            while let Some(turn) = receiver.blocking_recv() {
-                let due = turn.due_nanos.expect("an open loop says when") - started_nanos;
-                taken.push((turn.swaps, due, SystemClock.boot_nanos() - started_nanos));
-            }
-            taken
-        });
-        let due: Vec<_> = late.iter().map(|(swaps, due, _)| (*swaps, *due)).collect();
-        assert_eq!(due, (0..5).map(|turn| (100, turn * 1_000_000)).collect::<Vec<_>>());
-        assert!(late[0].2 >= 20_000_000, "the first one was taken late, and counts from 0");
-    }
 }

@@ -30,6 +30,14 @@ pub(super) struct Tally {
     pub(super) latency_recent: Histogram<u64>,
     /// Swaps that settled.
     pub(super) settled: u64,
+    /// Requests that took a commit_seq; a swap may need several.
+    pub(super) commits: u64,
+    /// Transactions that were refused as conflicts.
+    pub(super) conflicts: u64,
+    /// Of these, those that were tried again.
+    pub(super) retries: u64,
+    /// Swaps that met conflicts more often than they may be tried again.
+    pub(super) gave_up: u64,
     /// Swaps that were refused, by code.
     pub(super) rejected: BTreeMap<&'static str, u64>,
     /// Answered swaps that span two shards.
@@ -64,6 +72,10 @@ impl Tally {
             latency: empty_histogram(),
             latency_recent: empty_histogram(),
             settled: 0,
+            commits: 0,
+            conflicts: 0,
+            retries: 0,
+            gave_up: 0,
             rejected: BTreeMap::new(),
             cross_shard: 0,
             refusals: Sample::new(REFUSALS_KEPT_MAX, seed),
@@ -72,18 +84,29 @@ impl Tally {
         }
     }
 
-    /// Counts the answers to the last submission of a workload.
+    /// Counts the answers to the last submission of a workload, one request a swap.
     pub(super) fn answered(&mut self, answers: &Answers, sent: &mut ClientWorkload) {
+        let settled_before = self.settled;
         for index in 0..answers.len() {
             match answers.brief(index) {
                 Brief::Settled(_) => self.settled += 1,
                 Brief::Rejected(reject) => self.refused(reject, sent.planned(index)),
             }
         }
+        self.commits += self.settled - settled_before;
         self.cross_shard += sent.take_cross_shard();
     }
 
-    fn refused(&mut self, reject: &Reject, planned: Option<&PlannedSwap>) {
+    /// Counts a swap's `conflicts`-th conflict; says whether it is to be tried again.
+    pub(super) fn met_conflict(&mut self, conflicts: u32, retries_max: u32) -> bool {
+        self.conflicts += 1;
+        let again = conflicts <= retries_max;
+        *if again { &mut self.retries } else { &mut self.gave_up } += 1;
+        again
+    }
+
+    /// Counts a refused swap. It is to be checked if there is a plan; else nothing was to be refused.
+    pub(super) fn refused(&mut self, reject: &Reject, planned: Option<&PlannedSwap>) {
         *self.rejected.entry(reject.code()).or_insert(0) += 1;
         match (reject, planned) {
             (Reject::InsufficientFunds { account, asset, short_by, seq }, Some(planned)) => {
@@ -106,6 +129,11 @@ impl Tally {
         self.answered_last_nanos = self.answered_last_nanos.max(now_nanos);
     }
 
+    /// How many swaps have ended, in any way.
+    pub(super) fn ended(&self) -> u64 {
+        self.settled + self.rejected_sum() + self.gave_up
+    }
+
     /// How many swaps were refused.
     pub(super) fn rejected_sum(&self) -> u64 {
         self.rejected.values().sum()
@@ -116,6 +144,10 @@ impl Tally {
         self.latency.add(other.latency).expect("all histograms have the same bounds");
         self.latency_recent.add(other.latency_recent).expect("as above");
         self.settled += other.settled;
+        self.commits += other.commits;
+        self.conflicts += other.conflicts;
+        self.retries += other.retries;
+        self.gave_up += other.gave_up;
         for (code, count) in other.rejected {
             *self.rejected.entry(code).or_insert(0) += count;
         }
@@ -240,6 +272,19 @@ mod tests {
         assert_eq!(tally.rejected_sum(), 3);
         assert_eq!(tally.rejected[reject.code()], 2);
         assert_eq!(tally.refusals.into_shuffled(), [refused]);
+    }
+
+    #[test]
+    fn a_swap_is_tried_again_as_often_as_it_may_be() {
+        let mut tally = Tally::new(1);
+        let again: Vec<_> = (1..=4).map(|nth| tally.met_conflict(nth, 3)).collect();
+        assert_eq!(again, [true, true, true, false]);
+        assert_eq!((tally.conflicts, tally.retries, tally.gave_up), (4, 3, 1));
+        tally.settled += 1;
+        assert_eq!(tally.ended(), 2);
+        let mut sum = Tally::new(2);
+        sum.add(tally);
+        assert_eq!((sum.conflicts, sum.retries, sum.gave_up, sum.ended()), (4, 3, 1, 2));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Stop, open the data again, and compare: was anything lost, doubled or made up?
 //!
-//! * Every settled swap took exactly one commit_seq, and nothing else did.
+//! * Every swap took exactly the commit_seqs of the requests that it was settled by, and nothing
+//!   else did.
 //! * The balances of all accounts (or an even sample) are after the restart what they were before
-//!   the stop, versions included.
+//!   the stop, versions included, and nothing of them is held.
 //! * Per asset, deposits − withdrawals equal the sum of all balances, before and after, and are
 //!   what they were before the load.
 //! * The offline audit finds nothing in the closed directory: the proof that needs no engine.
@@ -18,7 +19,7 @@ use crate::engine::{Audit, Engine, Options};
 use crate::error::Error;
 use crate::message::BalanceNow;
 use crate::store::audit::Failure;
-use crate::types::{AccountId, CommitSeq};
+use crate::types::{AccountId, Amount, CommitSeq};
 
 use super::workload::Workload;
 
@@ -70,7 +71,8 @@ impl BeforeLoad {
     }
 }
 
-/// Stops the engine, starts it again on the same options, and compares everything.
+/// Stops the engine, starts it again on the same options, and compares everything. `commits` is
+/// how many requests of the load were settled, as its callers were told.
 ///
 /// # Errors
 /// What kept the engine from stopping or starting.
@@ -79,13 +81,13 @@ pub(super) fn verify(
     options: &Options,
     workload: &Workload,
     before: &BeforeLoad,
-    settled: u64,
+    commits: u64,
 ) -> Result<Verdict, Error> {
     let mut verdict = Verdict::default();
     let durable = engine.status().durable_seq;
     let given = durable.get() - before.durable.get();
-    verdict.expect(given == settled, || {
-        format!("{settled} swaps settled, but {given} commit seqs were given")
+    verdict.expect(given == commits, || {
+        format!("{commits} requests were settled, but {given} commit seqs were given")
     });
     let audit_running = audit(&engine)?;
     check_conserved(&mut verdict, &audit_running, "before the stop");
@@ -123,6 +125,9 @@ fn audit_offline(verdict: &mut Verdict, data: &Path, durable: CommitSeq) -> Resu
             verdict.expect(report.end.seq == durable, || {
                 format!("stopped at seq {durable}, but the journal ends at {}", report.end.seq)
             });
+            verdict.expect(report.holds == 0, || {
+                format!("{} holds are open in the journal", report.holds)
+            });
         }
         Err(Failure::Found(finding)) => verdict.wrong.push(format!("offline audit: {finding}")),
         Err(Failure::Store(error)) => return Err(error.into()),
@@ -143,6 +148,18 @@ type Balances = Vec<Vec<BalanceNow>>;
 
 fn compare(verdict: &mut Verdict, sample: &[AccountId], before: &Balances, after: &Balances) {
     verdict.accounts_compared = sample.len() as u64;
+    let held = sample
+        .iter()
+        .zip(after)
+        .filter(|(_, balances)| balances.iter().any(|it| it.balance.held > Amount::ZERO));
+    let held: Vec<_> = held.collect();
+    if let Some((account, balances)) = held.first() {
+        verdict.wrong.push(format!(
+            "{} of {} accounts have something held; account {account} has {balances:?}",
+            held.len(),
+            sample.len(),
+        ));
+    }
     let differ = sample.iter().zip(before.iter().zip(after)).filter(|(_, (was, is))| was != is);
     let differ: Vec<_> = differ.collect();
     if let Some((account, (was, is))) = differ.first() {
@@ -202,7 +219,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
 #[cfg(test)]
 mod tests {
     use crate::engine::AssetAudit;
-    use crate::types::{Amount, AssetId, Balance};
+    use crate::types::{AssetId, Balance};
 
     use super::*;
 
@@ -222,6 +239,17 @@ mod tests {
         assert!(!verdict.is_verified());
         assert!(verdict.wrong[0].starts_with("2 of 3 accounts differ"), "{:?}", verdict.wrong);
         assert!(verdict.wrong[0].contains("account 2 had"), "{:?}", verdict.wrong);
+    }
+
+    #[test]
+    fn what_is_still_held_is_named() {
+        let accounts = [AccountId::new(1), AccountId::new(2)];
+        let mut after = [5, 6].map(balance).to_vec();
+        after[1][0].balance.held = Amount::new(3);
+        let mut verdict = Verdict::default();
+        compare(&mut verdict, &accounts, &after, &after);
+        assert_eq!(verdict.wrong.len(), 1);
+        assert!(verdict.wrong[0].starts_with("1 of 2 accounts have something held; account 2"));
     }
 
     #[test]

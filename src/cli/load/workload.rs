@@ -5,6 +5,7 @@
 //! seed and its number only: not on time, not on the other clients, not on answers. (Request ids
 //! carry the time, as version-7 ids do.)
 //!
+//! * The swaps are the same in every mode: what a client sends them as has no part in how they are drawn.
 //! * A swap has two parties and two legs in two assets, each a small random amount.
 //! * With tight [`Funds`] a party has about four times what a swap costs it, and most swaps of a
 //!   submission are paid by somebody who has part in an earlier one of the same submission:
@@ -18,7 +19,7 @@ use rand::{RngCore, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
 use crate::request::{Command, Request, Swap};
-use crate::types::{AccountId, Amount, AssetId, Leg, RequestId};
+use crate::types::{AccountId, Amount, AssetId, BalanceKey, Leg, RequestId};
 
 use super::args::{Funds, LoadArgs, Skew};
 
@@ -34,6 +35,8 @@ const TIGHT_AMOUNT_MAX: u64 = 250;
 const PAYS_AGAIN_OF_256: u64 = 128;
 /// Of 256 swaps with tight funds, those whose payer passes on what an earlier swap brings.
 const PASSES_ON_OF_256: u64 = 32;
+/// Sets the ids that are not drawn with a swap apart from those that are.
+const OTHER_IDS: u64 = 0x1D5;
 /// Tries to find a party on the right shard, or merely another one, before any other one will do.
 const TRIES_MAX: u32 = 1_000;
 
@@ -78,7 +81,8 @@ pub(super) struct PlannedSwap {
 }
 
 impl PlannedSwap {
-    fn legs(self) -> [Leg; 2] {
+    /// The two legs, the payer's first.
+    pub(super) fn legs(self) -> [Leg; 2] {
         let Self { payer, payee, asset_out, asset_back, amount_out, amount_back } = self;
         let leg = |from, to, asset, amount: u64| Leg {
             from,
@@ -87,6 +91,18 @@ impl PlannedSwap {
             amount: Amount::new(u128::from(amount)),
         };
         [leg(payer, payee, asset_out, amount_out), leg(payee, payer, asset_back, amount_back)]
+    }
+
+    /// The same as a request's part.
+    pub(super) fn swap(self) -> Swap {
+        Swap::new(self.legs()).expect("two accounts, amounts above zero")
+    }
+
+    /// The balances that it changes: of each leg the payer's, then the payee's.
+    pub(super) fn balances(&self) -> [BalanceKey; 4] {
+        let Self { payer, payee, asset_out, asset_back, .. } = *self;
+        let of = |account, asset| BalanceKey { account, asset };
+        [of(payer, asset_out), of(payee, asset_out), of(payee, asset_back), of(payer, asset_back)]
     }
 
     /// How much that account pays of that asset; 0 if it pays none.
@@ -207,6 +223,9 @@ impl Workload {
 pub(super) struct ClientWorkload {
     rules: Arc<Workload>,
     rng: SmallRng,
+    /// Of ids that no swap comes with: a stream of its own, so that however many of them a mode
+    /// needs, the swaps stay the same.
+    other_ids: SmallRng,
     /// Upper bits of the random part of request ids.
     id_prefix: u128,
     /// The last submission; kept only where funds are tight.
@@ -219,23 +238,46 @@ impl ClientWorkload {
     /// The workload of the `number`-th client.
     pub(super) fn new(rules: Arc<Workload>, number: usize) -> Self {
         let rng = SmallRng::seed_from_u64(mix(rules.seed, number as u64));
+        let other_ids = SmallRng::seed_from_u64(mix(rules.seed ^ OTHER_IDS, number as u64));
         let id_prefix = (number as u128 & 0x3FF) << 64;
-        Self { rules, rng, id_prefix, planned: Vec::new(), cross_shard: 0 }
+        Self { rules, rng, other_ids, id_prefix, planned: Vec::new(), cross_shard: 0 }
     }
 
     /// The next `swaps` swaps as requests under new ids; `unix_millis` is the time inside the ids.
     pub(super) fn submission(&mut self, swaps: usize, unix_millis: u64) -> Vec<Request> {
-        let tight = self.rules.funds == Funds::Tight;
         self.planned.clear();
         let mut requests = Vec::with_capacity(swaps);
         for _ in 0..swaps {
-            let swap = if tight { self.plan_tight() } else { self.plan() };
-            self.cross_shard += u64::from(self.rules.spans([swap.payer, swap.payee]));
-            let random = self.id_prefix | u128::from(self.rng.next_u64());
-            let legs = Swap::new(swap.legs()).expect("two accounts, amounts above zero");
-            requests.push(Request::new(RequestId::v7(unix_millis, random), Command::Swap(legs)));
+            let (swap, random) = self.draw();
+            let id = RequestId::v7(unix_millis, self.id_prefix | u128::from(random));
+            requests.push(Request::new(id, Command::Swap(swap.swap())));
         }
         requests
+    }
+
+    /// The next `swaps` swaps as they are planned, for a caller that settles them in its own way.
+    pub(super) fn plan_batch(&mut self, swaps: usize) -> impl Iterator<Item = PlannedSwap> {
+        self.planned.clear();
+        (0..swaps).map(|_| self.draw().0)
+    }
+
+    /// An id that no swap came with.
+    pub(super) fn other_id(&mut self, unix_millis: u64) -> RequestId {
+        let random = u128::from(self.other_ids.next_u64());
+        RequestId::v7(unix_millis, self.id_prefix | random)
+    }
+
+    /// Whether a refusal for lack of funds is to be expected, and to be checked.
+    pub(super) fn is_tight(&self) -> bool {
+        self.rules.funds == Funds::Tight
+    }
+
+    /// The next swap, and the random part of the id of its request.
+    #[inline]
+    fn draw(&mut self) -> (PlannedSwap, u64) {
+        let swap = if self.is_tight() { self.plan_tight() } else { self.plan() };
+        self.cross_shard += u64::from(self.rules.spans([swap.payer, swap.payee]));
+        (swap, self.rng.next_u64())
     }
 
     /// The last submission's `index`-th swap; `None` where funds are ample.

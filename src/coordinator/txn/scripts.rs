@@ -8,8 +8,12 @@
 //! next                                    forms a batch
 //! shard 0: votes on batch 0               all yes, or `shard 0: r1 waits, r2 short on batch 0`
 //! shard 1: r1 late yes, r2 late short     (`unlinked` is the other reason)
+//! shard 0: r3 busy, r4 locked-by-r1 on batch 1
 //! clock 20                                milliseconds since the start
 //! durable                                 all that was decided is on disk
+//! folded                                  and in the version store
+//! hold r1                                 what is known of it
+//! stop                                    nothing new comes
 //! state
 //! ```
 //!
@@ -19,25 +23,49 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
+use super::super::ids::Resolved;
 use super::*;
-use crate::request::{Request, Transfer};
+use crate::error::Reject;
+use crate::message::{Txn, Vote, Votes};
+use crate::request::{Action, Command, Request, Resolve, Transfer};
 use crate::scripts::{ASSETS, Script, account, amount, asset, reason, request, run_folder};
-use crate::types::{ChainId, RequestId};
+use crate::types::{AssetId, BalanceKey, ChainId, RequestId, Subject};
 
 const START: Time = Time::new(1_000_000_000_000);
 const LAST_SEQ: CommitSeq = CommitSeq::new(10);
 
-/// What is durable: ids, and how many decisions.
+/// What the store knows.
+#[derive(Default)]
+struct Stored {
+    ids: HashSet<RequestId>,
+    decisions: u64,
+    applied: CommitSeq,
+    resolutions: HashMap<Token, Resolved>,
+    credits: HashMap<(AssetId, u128), CommitSeq>,
+}
+
 #[derive(Clone, Default)]
-struct Store(Arc<Mutex<(HashSet<RequestId>, u64)>>);
+struct Store(Arc<Mutex<Stored>>);
 
 impl SeenBefore for Store {
     fn seen(&self, id: RequestId) -> Result<bool, String> {
-        Ok(self.0.lock().unwrap().0.contains(&id))
+        Ok(self.0.lock().unwrap().ids.contains(&id))
     }
 
     fn durable_decisions(&self) -> u64 {
-        self.0.lock().unwrap().1
+        self.0.lock().unwrap().decisions
+    }
+
+    fn resolution(&self, token: Token) -> Result<Option<Resolved>, String> {
+        Ok(self.0.lock().unwrap().resolutions.get(&token).copied())
+    }
+
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String> {
+        Ok(self.0.lock().unwrap().credits.get(&(asset, reference)).copied())
+    }
+
+    fn applied_seq(&self) -> CommitSeq {
+        self.0.lock().unwrap().applied
     }
 }
 
@@ -55,7 +83,7 @@ struct World {
 
 fn machine(limits: &Limits, supply: Vec<Amount>, store: &Store) -> Machine<Store> {
     let ids = Ids::new(START, 10_000, 1_000_000);
-    let start = Start { last_seq: LAST_SEQ, supply };
+    let start = Start { last_seq: LAST_SEQ, supply, holds: Vec::new() };
     Machine::new(limits, Arc::new(crate::scripts::directory()), store.clone(), ids, start)
 }
 
@@ -99,7 +127,13 @@ impl Script for World {
                 self.now = Time::new(START.get() + millis.parse::<u64>().unwrap() * 1_000);
                 vec![]
             }
-            ["durable"] => self.sync(),
+            ["durable"] => self.sync(false),
+            ["folded"] => self.sync(true),
+            ["hold", name] => vec![self.hold(name)],
+            ["stop"] => {
+                self.machine.give_up_waiting();
+                vec![]
+            }
             ["state"] => vec![self.state()],
             _ => panic!("no command: {line}"),
         }
@@ -115,6 +149,27 @@ impl World {
         let cold = name.starts_with('c');
         let number = number as u128;
         if cold { RequestId::new(number) } else { RequestId::v7(START.millis(), number) }
+    }
+
+    fn known_id(&self, name: &str) -> RequestId {
+        let number = self.names.iter().position(|known| known == name).expect("was named before");
+        RequestId::v7(START.millis(), number as u128)
+    }
+
+    fn hold(&mut self, name: &str) -> String {
+        match self.machine.hold(Token::of(self.known_id(name))) {
+            HoldStatus::Open(hold) => {
+                let since = hold.since;
+                match hold.expires_at.get().checked_sub(START.get()) {
+                    Some(micros) if hold.expires_at < Time::NEVER => {
+                        format!("open since seq {since}, until {}", micros / 1_000)
+                    }
+                    _ => format!("open since seq {since}"),
+                }
+            }
+            HoldStatus::Resolved(how, seq) => format!("{how} at seq {seq}"),
+            HoldStatus::NotHere => "not here".into(),
+        }
     }
 
     fn name(&self, at: TxnRef) -> &str {
@@ -138,7 +193,8 @@ impl World {
             let at = |index| TxnRef { batch: batch.number, index };
             (0..).zip(&batch.txns).filter(|(_, txn)| txn.shards != 0).map(move |(i, _)| at(i))
         });
-        all.into_iter().find(|at| self.name(*at) == name).expect("some shard was asked")
+        // The last one, as it may have been given back before.
+        all.into_iter().filter(|at| self.name(*at) == name).last().expect("some shard was asked")
     }
 
     fn submit(&mut self, text: &str) -> Vec<String> {
@@ -146,13 +202,27 @@ impl World {
         for named in text.split("; ") {
             let (name, what) = named.split_once(": ").expect("NAME: REQUEST");
             let (name, deadline) = name.split_once(" until ").unwrap_or((name, ""));
-            let mut asked = Request::new(self.id(name), request(what));
+            let id = self.id(name);
+            let mut asked = Request::new(id, self.request(what));
             if let Ok(millis) = deadline.parse::<u64>() {
                 asked.deadline = Time::new(START.get() + millis * 1_000);
             }
             txns.push(Txn::new(asked, 0, self.limits.shards).unwrap());
         }
         self.enqueue(txns)
+    }
+
+    /// A request; of a resolution, whose language knows no tokens, here.
+    fn request(&mut self, text: &str) -> Command {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let action = match words[0] {
+            "commit" => Action::Commit,
+            "rollback" => Action::Rollback,
+            "confirm" => Action::Confirm,
+            "cancel" => Action::Cancel,
+            _ => return request(text),
+        };
+        Command::Resolve(Resolve { token: Token::of(self.id(words[1])), action })
     }
 
     fn submit_many(&mut self, many: u64) -> Vec<String> {
@@ -222,10 +292,15 @@ impl World {
                 _ => panic!("no vote: {vote}"),
             }
         }
-        let tally = self.machine.on_votes(message);
+        let tally = self.machine.on_votes(message, self.now);
         let mut said = format!("votes: {} yes, {} no, {} wait", tally.yes, tally.no, tally.wait);
         if tally.waiting > 0 {
             said += &format!(" ({} for the first time)", tally.waiting);
+        }
+        for (votes, what) in [(tally.busy, "busy"), (tally.locked, "locked")] {
+            if votes > 0 {
+                said += &format!(", {votes} {what}");
+            }
         }
         let waited = self.machine.take_waited().count();
         if waited > 0 {
@@ -242,6 +317,12 @@ impl World {
         let reject = match text {
             "yes" => return Vote::Yes,
             "waits" => return Vote::Wait,
+            "busy" => {
+                return Vote::Busy(Box::new(Subject::Balance(BalanceKey { account, asset })));
+            }
+            locked if locked.starts_with("locked-by-") => {
+                return Vote::Locked(Token::of(self.known_id(&locked["locked-by-".len()..])));
+            }
             "unlinked" => Reject::NotLinked { account, chain: ChainId::new(1) },
             "short" => Reject::InsufficientFunds { account, asset, short_by: Amount::new(1), seq },
             _ => panic!("no vote: {text}"),
@@ -267,18 +348,46 @@ impl World {
             let again = self.names_of(decision.duplicates.iter().copied());
             said.push(format!("seen before: {again}"));
         }
+        for repeat in &decision.repeats {
+            let name = self.name(repeat.txn);
+            said.push(format!("{name} was done at seq {}", repeat.first));
+        }
+        if !decision.deferred.is_empty() {
+            let back = self.names_of(decision.deferred.iter().copied());
+            said.push(format!("given back: {back}"));
+        }
         Some(format!("decision {}: {}", decision.number, said.join("; ")))
     }
 
-    fn sync(&mut self) -> Vec<String> {
+    /// All that was decided is durable, and folded too if asked.
+    fn sync(&mut self, fold: bool) -> Vec<String> {
         let mut store = self.store.0.lock().unwrap();
         for decision in &self.decisions {
+            let txn = |at: &TxnRef| &self.batches[at.batch as usize].txns[at.index as usize];
             let refused = decision.refusals.iter().map(|refused| &refused.txn);
-            for at in decision.commits.iter().chain(refused) {
-                store.0.insert(self.batches[at.batch as usize].txns[at.index as usize].id);
+            let repeated = decision.repeats.iter().map(|repeated| &repeated.txn);
+            for at in decision.commits.iter().chain(refused).chain(repeated) {
+                store.ids.insert(txn(at).id);
+            }
+            for (seq, at) in (decision.first_seq.get()..).zip(decision.commits.iter()) {
+                match &txn(at).command {
+                    Command::Resolve(Resolve { token, action }) if fold => {
+                        let (how, seq) = (action.resolution(), CommitSeq::new(seq));
+                        let is_withdrawal = action.is_of_withdrawal();
+                        store.resolutions.insert(*token, Resolved { how, seq, is_withdrawal });
+                    }
+                    Command::Deposit(to) if fold => {
+                        let reference = to.reference_hash().unwrap_or_default();
+                        store.credits.insert((to.asset, reference), CommitSeq::new(seq));
+                    }
+                    _ => {}
+                }
+            }
+            if fold {
+                store.applied = decision.last_seq();
             }
         }
-        store.1 = self.decisions.len() as u64;
+        store.decisions = self.decisions.len() as u64;
         vec![]
     }
 
@@ -290,11 +399,16 @@ impl World {
         let idle = if machine.is_idle() { "idle" } else { "busy" };
         let room = if machine.can_sequence() { "may sequence" } else { "may not sequence" };
         let backlog = machine.backlog_txns;
-        format!(
+        let mut said = format!(
             "seq {}, {idle}, {room}, backlog {backlog}, supply {}",
             machine.last_seq(),
             nothing_if_empty(&held.join(", "))
-        )
+        );
+        let (open, parked) = machine.held();
+        if open + parked > 0 {
+            said += &format!(", {open} open holds, {parked} parked");
+        }
+        said
     }
 }
 

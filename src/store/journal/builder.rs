@@ -1,10 +1,12 @@
 //! Encodes commit groups, one after another, into the same buffers.
 
 use super::bytes::Writer;
-use super::record::{write_commit, write_refusal};
-use super::{Block, BlockHash, BlockHeader, FORMAT_VERSION, HEADER_LEN};
+use super::record::write_commit;
+use super::refusal::{write_refusal, write_repeat};
+use super::{Block, BlockHash, BlockHeader, FORMAT_VERSION, HEADER_LEN, Records};
 use crate::error::Reject;
 use crate::message::Txn;
+use crate::request::Command;
 use crate::types::{Balance, BlockNumber, CommitSeq, Time};
 
 /// Encodes one block after another into the same buffers: [`BlockBuilder::begin`], then commits
@@ -21,6 +23,7 @@ pub struct BlockBuilder {
     refusals: Writer,
     refusal_offsets: Vec<u32>,
     rows: u32,
+    eventful: bool,
 }
 
 impl BlockBuilder {
@@ -41,15 +44,17 @@ impl BlockBuilder {
         self.commit_offsets.clear();
         self.refusal_offsets.clear();
         self.rows = 0;
+        self.eventful = false;
     }
 
-    /// Adds the next commit, with the balance after it of each of `txn.ops()`, in that order.
+    /// Adds the next commit, with the balance after it of each of `txn.row_ops()`, in that order.
     ///
     /// # Panics
-    /// If there are more or fewer balances than operations.
+    /// If there are more or fewer balances than operations, or a hold is ended that nobody attached.
     #[inline]
     pub fn commit(&mut self, txn: &Txn, after: impl IntoIterator<Item = Balance>) {
         self.commit_offsets.push(offset(self.commits.len()));
+        self.eventful |= !matches!(txn.command, Command::Swap(_)) && !txn.command.is_directory();
         self.rows += write_commit(txn, after, &mut self.commits);
     }
 
@@ -60,6 +65,13 @@ impl BlockBuilder {
     pub fn refusal(&mut self, txn: &Txn, (reject, seq): (&Reject, CommitSeq)) {
         self.refusal_offsets.push(offset(self.refusals.len()));
         write_refusal(txn, reject, seq, &mut self.refusals);
+    }
+
+    /// Adds a request for what the commit `first` did already, and the seq of the state that was seen.
+    /// It stands among the refusals.
+    pub fn repeat(&mut self, txn: &Txn, first: CommitSeq, seq: CommitSeq) {
+        self.refusal_offsets.push(offset(self.refusals.len()));
+        write_repeat(txn, first, seq, &mut self.refusals);
     }
 
     /// Ends the block. `slots` has the global slot number of each row in the order of the rows, or is
@@ -85,7 +97,7 @@ impl BlockBuilder {
         // An exact copy: blocks wait in memory for their fold, and the buffer stays warm for the next.
         let bytes = self.commits.written().to_vec();
         self.commits.rewind(shift as usize);
-        Block::assemble(header, bytes, offsets, slots)
+        Block::assemble(header, bytes, Records { offsets, eventful: self.eventful }, slots)
     }
 
     /// Commits so far.

@@ -5,7 +5,8 @@
 //! * *counted*: only the bytes that are not zero, little-endian; how many there are stands in four
 //!   bits of a control byte nearby, where 15 means 16. Hot numbers are written so, because reading
 //!   one takes a load and a mask instead of a branch per byte.
-//! * *text*: length as a varint, then UTF-8.
+//! * *blob*: length as a varint, then the bytes.
+//! * *text*: a blob of UTF-8.
 //!
 //! Reading never panics whatever the bytes are: what cannot be is a [`Flaw`].
 
@@ -184,10 +185,15 @@ impl Writer {
         self.at += bytes.len();
     }
 
+    /// A blob.
+    pub(in crate::store) fn blob(&mut self, bytes: &[u8]) {
+        self.varint(bytes.len() as u64);
+        self.slice(bytes);
+    }
+
     /// A text.
     pub(in crate::store) fn text(&mut self, text: &str) {
-        self.varint(text.len() as u64);
-        self.slice(text.as_bytes());
+        self.blob(text.as_bytes());
     }
 }
 
@@ -315,14 +321,20 @@ impl<'a> Reader<'a> {
         T::try_from(self.varint()?).map_err(|_| TOO_LARGE)
     }
 
-    /// A text of at most `bytes_max` bytes.
-    pub(in crate::store) fn text(&mut self, bytes_max: usize) -> Result<&'a str, Flaw> {
+    /// A blob of at most `bytes_max` bytes.
+    pub(in crate::store) fn blob(&mut self, bytes_max: usize) -> Result<&'a [u8], Flaw> {
         let length: usize = self.varint_as()?;
         if length > bytes_max {
             return Err("holds a text that is too long for its field");
         }
         let bytes = self.bytes.get(self.at..self.at + length).ok_or(CUT_SHORT)?;
         self.at += length;
+        Ok(bytes)
+    }
+
+    /// A text of at most `bytes_max` bytes.
+    pub(in crate::store) fn text(&mut self, bytes_max: usize) -> Result<&'a str, Flaw> {
+        let bytes = self.blob(bytes_max)?;
         std::str::from_utf8(bytes).map_err(|_| "holds a text that is not UTF-8")
     }
 }
@@ -368,6 +380,7 @@ mod tests {
             let _ = Reader::new(&bytes, 0).counted_word(count);
             let _ = Reader::new(&bytes, 3).raw::<9>();
             let _ = Reader::new(&bytes, 0).text(5);
+            let _ = Reader::new(&bytes, 0).blob(5);
         }
     }
 

@@ -5,10 +5,15 @@
 //! | kind | 1: the code below, plus 128 if a deadline follows |
 //! | deadline | raw 8, in microseconds; absent for none |
 //! | 1 swap | number of legs (1), then each leg |
-//! | 2 deposit, 3 withdrawal | account, asset, amount: varints; reference: text |
+//! | 2 deposit, 10 withdrawal | account, asset, amount: varints; reference: text |
 //! | 4 asset | name: text; chain: varint; kind of chain (1); token: text; decimals (1) |
 //! | 5 account | account, number of links: varints; each link: chain: varint; address: text |
 //! | 6 link removed | account, chain: varints |
+//! | 7 prepare | as a swap; then 1 if exclusive, else 0 (1); milliseconds that it stands: varint |
+//! | 8 commit, 9 rollback, 11 confirm, 12 cancel, 13 expire | token: raw 16, most significant byte first |
+//! | 14 transaction | see `transact.rs` |
+//!
+//! Code 3 was a withdrawal that left at once. It is retired.
 //!
 //! A leg is a control word of raw 2 and the numbers it counts: four bits each for payer, payee,
 //! asset and amount, from the lowest. A payer's count of 15 says that the leg before is answered:
@@ -17,24 +22,32 @@
 //!
 //! Equal bytes mean equal commands, which is why their hash can be a request's digest.
 
-use smallvec::SmallVec;
-
 use super::bytes::{Flaw, Reader, Writer, count, count_word};
+use super::transact;
 use crate::address::{Address, Link};
 use crate::config::{
     ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, LINKS_PER_REQUEST_MAX, REFERENCE_BYTES_MAX,
     SWAP_LEGS_MAX,
 };
-use crate::request::{AssetSpec, Command, Swap, Transfer};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg, Time};
+use crate::request::{Action, AssetSpec, Command, Legs, Prepare, Resolve, Swap, Transfer};
+use crate::types::{
+    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, RequestId, Time, Token,
+};
 
 /// Codes of the kinds. Persisted: never renumbered, never used again.
 pub(super) const SWAP: u8 = 1;
-const DEPOSIT: u8 = 2;
-const WITHDRAW: u8 = 3;
-const PUT_ASSET: u8 = 4;
-const PUT_ACCOUNT: u8 = 5;
-const REMOVE_LINK: u8 = 6;
+pub(super) const DEPOSIT: u8 = 2;
+pub(super) const PUT_ASSET: u8 = 4;
+pub(super) const PUT_ACCOUNT: u8 = 5;
+pub(super) const REMOVE_LINK: u8 = 6;
+const PREPARE: u8 = 7;
+const COMMIT: u8 = 8;
+const ROLLBACK: u8 = 9;
+const WITHDRAW: u8 = 10;
+const CONFIRM: u8 = 11;
+const CANCEL: u8 = 12;
+pub(super) const EXPIRE: u8 = 13;
+const TRANSACT: u8 = 14;
 /// Added to the kind when a deadline follows.
 const HAS_DEADLINE: u8 = 0x80;
 /// A payer's count, where a leg answers the one before it.
@@ -67,11 +80,38 @@ const fn kind(command: &Command) -> u8 {
         Command::PutAsset(_) => PUT_ASSET,
         Command::PutAccount { .. } => PUT_ACCOUNT,
         Command::RemoveLink { .. } => REMOVE_LINK,
+        Command::Prepare(_) => PREPARE,
+        Command::Resolve(resolve) => match resolve.action {
+            Action::Commit => COMMIT,
+            Action::Rollback => ROLLBACK,
+            Action::Confirm => CONFIRM,
+            Action::Cancel => CANCEL,
+            Action::Expire => EXPIRE,
+        },
+        Command::Transact(_) => TRANSACT,
     }
 }
 
+/// How a kind ends a hold; `None` if it does not.
+pub(super) const fn action(kind: u8) -> Option<Action> {
+    match kind {
+        COMMIT => Some(Action::Commit),
+        ROLLBACK => Some(Action::Rollback),
+        CONFIRM => Some(Action::Confirm),
+        CANCEL => Some(Action::Cancel),
+        EXPIRE => Some(Action::Expire),
+        _ => None,
+    }
+}
+
+/// Whether commits of that kind never do anything but move balances and change the directory.
+pub(super) const fn is_eventless(kind: u8) -> bool {
+    matches!(kind, SWAP | PUT_ASSET | PUT_ACCOUNT | REMOVE_LINK)
+}
+
+/// Writes the number of legs, and each.
 #[inline]
-fn write_legs(legs: &[Leg], to: &mut Writer) {
+pub(super) fn write_legs(legs: &[Leg], to: &mut Writer) {
     to.byte(u8::try_from(legs.len()).expect("a swap has at most 16 legs"));
     let mut before: Option<&Leg> = None;
     for leg in legs {
@@ -97,12 +137,14 @@ fn write_legs(legs: &[Leg], to: &mut Writer) {
 fn write_rare(command: &Command, to: &mut Writer) {
     match command {
         Command::Swap(swap) => write_legs(swap.legs(), to),
-        Command::Deposit(transfer) | Command::Withdraw(transfer) => {
-            to.varint(transfer.account.get());
-            to.varint(transfer.asset.get());
-            to.varint(transfer.amount.get());
-            to.text(&transfer.reference);
+        Command::Deposit(transfer) | Command::Withdraw(transfer) => write_transfer(transfer, to),
+        Command::Prepare(prepare) => {
+            write_legs(prepare.swap.legs(), to);
+            to.slice(&[u8::from(prepare.exclusive)]);
+            to.varint(prepare.expires_in_ms);
         }
+        Command::Resolve(resolve) => write_token(resolve.token, to),
+        Command::Transact(transact) => transact::write(transact, to),
         Command::PutAsset(spec) => {
             to.text(&spec.name);
             to.varint(spec.chain.get());
@@ -125,6 +167,14 @@ fn write_rare(command: &Command, to: &mut Writer) {
     }
 }
 
+/// Writes a transfer.
+pub(super) fn write_transfer(transfer: &Transfer, to: &mut Writer) {
+    to.varint(transfer.account.get());
+    to.varint(transfer.asset.get());
+    to.varint(transfer.amount.get());
+    to.text(&transfer.reference);
+}
+
 /// Reads command and deadline.
 pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time), Flaw> {
     let (kind, deadline) = read_kind(from)?;
@@ -139,7 +189,12 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time), Flaw> {
         REMOVE_LINK => {
             Command::RemoveLink { account: read_account(from)?, chain: read_chain(from)? }
         }
-        _ => return Err("is of a kind that does not exist"),
+        PREPARE => Command::Prepare(Box::new(read_prepare(from)?)),
+        TRANSACT => Command::Transact(Box::new(transact::read(from)?)),
+        kind => {
+            let action = action(kind).ok_or("is of a kind that this build does not know")?;
+            Command::Resolve(Resolve { token: read_token(from)?, action })
+        }
     };
     Ok((command, deadline))
 }
@@ -176,30 +231,71 @@ pub(super) fn read_leg(before: Option<&Leg>, reader: &mut Reader<'_>) -> Result<
     Ok(Leg { from, to, asset, amount: Amount::new(reader.counted(amounts >> 4)?) })
 }
 
-fn read_swap(from: &mut Reader<'_>) -> Result<Swap, Flaw> {
+/// What [`write_legs`] wrote.
+pub(super) fn read_legs(from: &mut Reader<'_>) -> Result<Legs, Flaw> {
     let length = read_legs_len(from)?;
     if length > SWAP_LEGS_MAX {
         return Err("has more legs than a swap can have");
     }
-    let mut legs: SmallVec<[Leg; 2]> = SmallVec::new();
+    let mut legs = Legs::new();
     for _ in 0..length {
         legs.push(read_leg(legs.last(), from)?);
     }
-    Swap::new(legs).map_err(|_| "has legs that no swap can have")
+    Ok(legs)
 }
 
-fn read_account(from: &mut Reader<'_>) -> Result<AccountId, Flaw> {
+/// The legs of a swap.
+pub(super) fn read_swap(from: &mut Reader<'_>) -> Result<Swap, Flaw> {
+    Swap::new(read_legs(from)?).map_err(|_| "has legs that no swap can have")
+}
+
+fn read_prepare(from: &mut Reader<'_>) -> Result<Prepare, Flaw> {
+    let swap = read_swap(from)?;
+    let exclusive = read_flag(from)?;
+    Ok(Prepare { swap, expires_in_ms: from.varint_as()?, exclusive })
+}
+
+/// A byte that is 0 or 1.
+pub(super) fn read_flag(from: &mut Reader<'_>) -> Result<bool, Flaw> {
+    match from.byte()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err("has a flag that is neither set nor not"),
+    }
+}
+
+/// Writes the token of a hold.
+pub(super) fn write_token(token: Token, to: &mut Writer) {
+    to.slice(&token.request().get().to_be_bytes());
+}
+
+/// What [`write_token`] wrote.
+#[inline]
+pub(super) fn read_token(from: &mut Reader<'_>) -> Result<Token, Flaw> {
+    Ok(Token::of(RequestId::new(u128::from_be_bytes(from.raw()?))))
+}
+
+pub(super) fn read_account(from: &mut Reader<'_>) -> Result<AccountId, Flaw> {
     from.varint_as().map(AccountId::new)
 }
 
-fn read_chain(from: &mut Reader<'_>) -> Result<ChainId, Flaw> {
+pub(super) fn read_chain(from: &mut Reader<'_>) -> Result<ChainId, Flaw> {
     from.varint_as().map(ChainId::new)
 }
 
-fn read_transfer(from: &mut Reader<'_>) -> Result<Transfer, Flaw> {
+pub(super) fn read_asset_number(from: &mut Reader<'_>) -> Result<AssetId, Flaw> {
+    from.varint_as().map(AssetId::new)
+}
+
+pub(super) fn read_seq(from: &mut Reader<'_>) -> Result<CommitSeq, Flaw> {
+    from.varint_as().map(CommitSeq::new)
+}
+
+/// What [`write_transfer`] wrote.
+pub(super) fn read_transfer(from: &mut Reader<'_>) -> Result<Transfer, Flaw> {
     Ok(Transfer {
         account: read_account(from)?,
-        asset: AssetId::new(from.varint_as()?),
+        asset: read_asset_number(from)?,
         amount: Amount::new(from.varint()?),
         reference: from.text(REFERENCE_BYTES_MAX)?.into(),
     })

@@ -10,10 +10,10 @@
 //! | 10 | 8 | block number |
 //! | 18 | 8 | commit_seq of the first commit, or of the next one to be given |
 //! | 26 | 4 | number of commits |
-//! | 30 | 4 | number of refusals |
+//! | 30 | 4 | number of refusals, repeats included |
 //! | 34 | 8 | logical time, microseconds |
 //! | 42 | 32 | blake3 of the block before, zeros in the first |
-//! | 74 | | commits in commit_seq order, then refusals: see `record.rs` and `command.rs` |
+//! | 74 | | commits in commit_seq order (see `record.rs`, `command.rs`, `hold.rs`), then refusals (see `refusal.rs`) |
 //!
 //! Invariants
 //! * A block that decodes is exactly what was written: every flipped or missing byte is found.
@@ -24,25 +24,33 @@ pub(in crate::store) mod bytes;
 mod builder;
 mod command;
 mod conservation;
+mod hold;
 mod record;
+mod refusal;
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod scripts;
 #[cfg(test)]
 pub(in crate::store) mod tests;
+mod transact;
 
 use thiserror::Error;
 
 use crate::message::Proof;
-use crate::request::Receipt;
-use crate::types::{Balance, BalanceKey, BlockNumber, CommitSeq, RequestId, Time};
+use crate::request::{Command, Hold, Receipt, Write};
+use crate::types::{
+    AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId, Resolution, Time, Token,
+};
 use bytes::{Flaw, Reader, Writer};
 
 pub use builder::BlockBuilder;
-pub use conservation::{Violation, check_conservation};
-pub use record::{CommitRecord, RefusalRecord, decode_command, digest, encode_command};
+pub use conservation::{Violation, check_conservation, supply_change};
+pub use record::{CommitRecord, decode_command, digest, encode_command};
+pub use refusal::{RefusalRecord, Verdict};
 
-/// The version of the layout that this build writes, and the newest that it reads.
-pub const FORMAT_VERSION: u16 = 1;
+/// The version of the layout that this build writes, and the only one that it reads.
+pub const FORMAT_VERSION: u16 = 2;
 
 const MAGIC: [u8; 4] = *b"XLJB";
 const CHECKSUM_AT: usize = 6;
@@ -124,6 +132,7 @@ impl BlockHeader {
         match header.version {
             0 => return Err(broken("has format version 0, which never was")),
             FORMAT_VERSION => {}
+            older if older < FORMAT_VERSION => return Err(Damage::Older(older)),
             newer => return Err(Damage::Newer(newer)),
         }
         let found = crc32c::crc32c(&block[COVERED_AT..]);
@@ -160,6 +169,9 @@ pub enum Damage {
     /// A newer build wrote them.
     #[error("has format version {0}; this build reads up to {FORMAT_VERSION}")]
     Newer(u16),
+    /// A build from before the first release wrote them.
+    #[error("has format version {0}; the oldest that this build reads is {FORMAT_VERSION}")]
+    Older(u16),
     /// They are not what was written.
     #[error("{0}")]
     Broken(String),
@@ -175,15 +187,36 @@ pub struct Block {
     header: BlockHeader,
     hash: BlockHash,
     bytes: Vec<u8>,
-    /// Where each record begins: commits, then refusals.
-    offsets: Vec<u32>,
+    records: Records,
     slots: Vec<u32>,
 }
 
+/// What is known of a block's records without reading them.
+#[derive(Clone, Debug)]
+struct Records {
+    /// Where each begins: commits, then refusals.
+    offsets: Vec<u32>,
+    /// Whether any commit does more than move balances and change the directory.
+    eventful: bool,
+}
+
+/// What a commit does beside moving balances and changing the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Amounts were set aside.
+    Held(Hold),
+    /// A hold was ended.
+    Resolved(Token, Resolution),
+    /// A reference was credited: see [`crate::request::Transfer::reference_hash`].
+    Credited(AssetId, u128),
+    /// A value was written under a caller's key, or deleted.
+    Wrote(Write),
+}
+
 impl Block {
-    fn assemble(header: BlockHeader, bytes: Vec<u8>, offsets: Vec<u32>, slots: Vec<u32>) -> Self {
+    fn assemble(header: BlockHeader, bytes: Vec<u8>, records: Records, slots: Vec<u32>) -> Self {
         let hash = BlockHash(*blake3::hash(&bytes).as_bytes());
-        Self { header, hash, bytes, offsets, slots }
+        Self { header, hash, bytes, records, slots }
     }
 
     /// Checks the bytes of a stored block, all of them, and indexes its records.
@@ -202,13 +235,13 @@ impl Block {
         if expected > fit {
             return Err(broken("is too short for its number of records"));
         }
-        let mut offsets = Vec::with_capacity(expected);
+        let mut records = Records { offsets: Vec::with_capacity(expected), eventful: false };
         let mut reader = Reader::new(&bytes, HEADER_LEN);
         for place in 0..expected {
-            offsets.push(reader.at() as u32);
+            records.offsets.push(reader.at() as u32);
             let read = match place.checked_sub(header.commits as usize) {
                 None => {
-                    CommitRecord::read(header.first_seq.plus(place as u64), &mut reader).map(drop)
+                    CommitRecord::check(&mut reader).map(|eventful| records.eventful |= eventful)
                 }
                 Some(_) => RefusalRecord::read(&mut reader).map(drop),
             };
@@ -219,7 +252,7 @@ impl Block {
         if !reader.is_at_end() {
             return Err(broken("is longer than its records"));
         }
-        Ok(Self::assemble(header, bytes, offsets, Vec::new()))
+        Ok(Self::assemble(header, bytes, records, Vec::new()))
     }
 
     /// What the block says of itself.
@@ -275,7 +308,7 @@ impl Block {
         RefusalRecord::read(&mut record).expect("checked when the block was made")
     }
 
-    /// All refusals in their order.
+    /// All refusals in their order, repeats included.
     pub fn refusals(&self) -> impl Iterator<Item = RefusalRecord> {
         (0..self.header.refusals).map(|index| self.refusal(index))
     }
@@ -289,7 +322,7 @@ impl Block {
             let read = record::read_pair(&mut reader, |key, after| visit(seq, key, after));
             if !read.expect("checked when the block was made") {
                 let record = self.commit(index);
-                for (op, after) in record.txn.ops().zip(&record.after) {
+                for (op, after) in record.txn.row_ops().zip(&record.after) {
                     visit(seq, op.key, *after);
                 }
                 reader = self.record(index + 1);
@@ -298,8 +331,56 @@ impl Block {
         }
     }
 
-    /// Shows the id of every request whose outcome is in this block: commits, then refusals. A
-    /// refusal for a reused id is left out, because the id's outcome is the earlier one.
+    /// Shows what the commits do beside moving balances and changing the directory, in commit_seq
+    /// order. Costs nothing in a block of swaps.
+    pub fn visit_events(&self, mut visit: impl FnMut(CommitSeq, Event)) {
+        for (index, kind) in self.eventful_kinds() {
+            let seq = self.header.first_seq.plus(index.into());
+            if command::action(kind).is_some() {
+                let resolved = record::resolution(self.record(index)).ok().flatten();
+                let (token, how) = resolved.expect("checked when the block was made");
+                visit(seq, Event::Resolved(token, how));
+                continue;
+            }
+            let record = self.commit(index);
+            if let Some(hold) = record.made() {
+                visit(seq, Event::Held(hold));
+            }
+            match record.txn.command {
+                Command::Deposit(to) => {
+                    if let Some(hash) = to.reference_hash() {
+                        visit(seq, Event::Credited(to.asset, hash));
+                    }
+                }
+                Command::Transact(transact) => {
+                    transact.writes.into_iter().for_each(|write| visit(seq, Event::Wrote(write)));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The commit that ended a hold, and how. Looks at kinds and tokens only.
+    pub fn find_resolution(&self, token: Token) -> Option<(CommitSeq, Resolution)> {
+        self.eventful_kinds().find_map(|(index, _)| {
+            let read = record::resolution(self.record(index));
+            let (other, how) = read.expect("checked when the block was made")?;
+            (other == token).then(|| (self.header.first_seq.plus(index.into()), how))
+        })
+    }
+
+    /// Place and kind of the commits that may have events.
+    fn eventful_kinds(&self) -> impl Iterator<Item = (u32, u8)> {
+        let commits = if self.records.eventful { self.header.commits } else { 0 };
+        let kind =
+            |index| record::kind(self.record(index)).expect("checked when the block was made");
+        let kinds = (0..commits).map(move |index| (index, kind(index)));
+        kinds.filter(|(_, kind)| !command::is_eventless(*kind))
+    }
+
+    /// Shows the id of every request whose outcome is in this block: commits, then refusals and
+    /// repeats. A refusal for a reused id is left out, because the id's outcome is the earlier one;
+    /// so is an expiry, which is nobody's request.
     pub fn visit_ids(&self, mut visit: impl FnMut(RequestId)) {
         self.visit_outcomes(|_, id| visit(id));
     }
@@ -310,7 +391,7 @@ impl Block {
         (index < self.header.commits).then(|| self.commit(index))
     }
 
-    /// The refusal of that request, unless it is for a reused id. Looks at ids only.
+    /// The refusal of that request, or its repeat, unless it is for a reused id. Looks at ids only.
     pub fn find_refusal(&self, id: RequestId) -> Option<RefusalRecord> {
         let index = self.find(id)?.checked_sub(self.header.commits)?;
         Some(self.refusal(index))
@@ -328,9 +409,14 @@ impl Block {
     }
 
     fn visit_outcomes(&self, mut visit: impl FnMut(u32, RequestId)) {
-        for index in 0..self.offsets.len() as u32 {
+        for index in 0..self.records.offsets.len() as u32 {
             let mut record = self.record(index);
-            if index < self.header.commits || !record::is_reuse(record.clone()) {
+            let left_out = if index < self.header.commits {
+                self.records.eventful && record::kind(record.clone()) == Ok(command::EXPIRE)
+            } else {
+                refusal::is_reuse(record.clone())
+            };
+            if !left_out {
                 let id = record.raw().expect("checked when the block was made");
                 visit(index, RequestId::new(u128::from_be_bytes(id)));
             }
@@ -339,7 +425,8 @@ impl Block {
 
     /// A reader at the `index`-th of all records, or at the end.
     fn record(&self, index: u32) -> Reader<'_> {
-        let at = self.offsets.get(index as usize).map_or(self.bytes.len(), |at| *at as usize);
+        let at =
+            self.records.offsets.get(index as usize).map_or(self.bytes.len(), |at| *at as usize);
         Reader::new(&self.bytes, at)
     }
 }

@@ -1,18 +1,12 @@
-//! Commits and refusals as bytes, and back.
+//! Commits as bytes, and back.
 //!
 //! | part of a commit | bytes |
 //! |---|---|
 //! | request id | raw 16, most significant byte first |
 //! | digest | raw 8 |
 //! | command and deadline | see [`super::command`] |
+//! | what the coordinator added | see [`super::hold`] |
 //! | each row: balance after | control byte (count of available, times 16 the count of held), available, held |
-//!
-//! | part of a refusal | bytes |
-//! |---|---|
-//! | request id, digest | as above |
-//! | code of the reason | 1 |
-//! | seq of the state that was seen | varint |
-//! | what the reason says | varints and text |
 //!
 //! A commit's seq is not written: it is the block's first seq plus its place. Nor are the keys of
 //! its rows and the balances before, which follow from the command.
@@ -22,32 +16,19 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Damage;
 use super::bytes::{Flaw, Reader, Writer, count};
-use super::command;
-use crate::error::Reject;
+use super::{command, hold};
 use crate::message::{Op, Row, Side, Txn};
-use crate::request::{Change, Command, LegReceipt, Receipt, Refusal, Request};
+use crate::request::{
+    Action, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Request, Transfer,
+};
 use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, ChainId, CommitSeq, Leg, RequestId, Time,
+    Amount, Balance, BalanceKey, CommitSeq, Leg, RequestId, Resolution, Time, Token,
 };
 
 /// Id and digest, with which every record begins.
 pub(super) const PREAMBLE_LEN: usize = 16 + 8;
-/// Longest text that a refusal keeps; what is longer is cut.
-const REASON_BYTES_MAX: usize = 1_024;
 /// More than a row can take: control byte, available, held.
 const ROW_BYTES_MAX: usize = 1 + 16 + 16;
-
-/// Codes of the reasons. Persisted: never renumbered, never used again.
-const REQUEST_ID_REUSED: u8 = 1;
-const EXPIRED: u8 = 2;
-const UNKNOWN_ASSET: u8 = 3;
-const UNKNOWN_CHAIN: u8 = 4;
-const UNKNOWN_ACCOUNT: u8 = 5;
-const ALREADY_EXISTS: u8 = 6;
-const ALREADY_LINKED: u8 = 7;
-const NOT_LINKED: u8 = 8;
-const SUPPLY_EXCEEDED: u8 = 9;
-const INSUFFICIENT_FUNDS: u8 = 10;
 
 /// The digest of a request: xxh3_64 of the stored encoding of its command and deadline.
 ///
@@ -85,19 +66,31 @@ pub fn decode_command(bytes: &[u8]) -> Result<(Command, Time), Damage> {
 pub struct CommitRecord {
     /// Its seq.
     pub seq: CommitSeq,
-    /// Id, digest, deadline, command and operations. Its mask of shards is that of a single shard.
+    /// Id, digest, deadline, command, what the coordinator added, and operations. Its mask of shards
+    /// is that of a single shard.
     pub txn: Txn,
-    /// The balance after it of each of `txn.ops()`, in that order.
+    /// The balance after it of each of `txn.row_ops()`, in that order.
     pub after: SmallVec<[Balance; 4]>,
 }
 
 impl CommitRecord {
-    /// Every operation, with its balance before and after.
+    /// Every operation that changes a balance, with the balance before and after.
     pub fn rows(&self) -> impl Iterator<Item = (Op, Row)> + '_ {
-        self.txn
-            .ops()
-            .zip(&self.after)
-            .map(|(op, &after)| (op, Row { before: undo(op, after), after }))
+        self.txn.row_ops().zip(&self.after).map(|(op, &after)| {
+            let before = op.undo(after).expect("checked when the record was read");
+            (op, Row { before, after })
+        })
+    }
+
+    /// The hold that it made; `None` if it made none.
+    pub fn made(&self) -> Option<Hold> {
+        let (purpose, exclusive) = match &self.txn.command {
+            Command::Prepare(prepare) => (Purpose::Swap(prepare.swap.clone()), prepare.exclusive),
+            Command::Withdraw(transfer) => (Purpose::Withdrawal(transfer.clone()), false),
+            _ => return None,
+        };
+        let (token, expires_at) = (Token::of(self.txn.id), self.txn.expires_at);
+        Some(Hold { token, purpose, exclusive, expires_at, since: self.seq })
     }
 
     /// The receipt; `time` is the block's.
@@ -111,54 +104,74 @@ impl CommitRecord {
             let of = |account| change(BalanceKey { account, asset: leg.asset });
             LegReceipt { leg: *leg, from: of(leg.from), to: of(leg.to) }
         };
-        let command = self.txn.command.clone();
-        let (legs, change) = match &command {
-            Command::Swap(swap) => (swap.legs().iter().map(leg_receipt).collect(), None),
-            Command::Deposit(of) | Command::Withdraw(of) => {
-                let key = BalanceKey { account: of.account, asset: of.asset };
-                (SmallVec::new(), Some(change(key)))
+        Receipt {
+            request_id: self.txn.id,
+            commit_seq: self.seq,
+            time,
+            command: self.txn.command.clone(),
+            legs: self.legs_moved().iter().map(leg_receipt).collect(),
+            change: self
+                .transfer()
+                .map(|of| change(BalanceKey { account: of.account, asset: of.asset })),
+            hold: self.hold_receipt(),
+        }
+    }
+
+    /// The legs that moved, rather than being set aside or going back.
+    fn legs_moved(&self) -> &[Leg] {
+        match &self.txn.command {
+            Command::Swap(_) | Command::Transact(_) => self.txn.legs(),
+            Command::Resolve(resolve) if resolve.action == Action::Commit => self.txn.legs(),
+            _ => &[],
+        }
+    }
+
+    /// The deposit, or the withdrawal that this is a stage of.
+    fn transfer(&self) -> Option<&Transfer> {
+        match (&self.txn.command, self.txn.hold().map(|hold| &hold.purpose)) {
+            (Command::Deposit(of) | Command::Withdraw(of), _) => Some(of),
+            (_, Some(Purpose::Withdrawal(of))) => Some(of),
+            _ => None,
+        }
+    }
+
+    fn hold_receipt(&self) -> Option<HoldReceipt> {
+        let expires_at = self.txn.expires_at;
+        match &self.txn.command {
+            Command::Prepare(_) | Command::Withdraw(_) => {
+                Some(HoldReceipt { token: Token::of(self.txn.id), expires_at })
             }
-            _ => (SmallVec::new(), None),
-        };
-        let (request_id, commit_seq) = (self.txn.id, self.seq);
-        Receipt { request_id, commit_seq, time, command, legs, change }
+            Command::Resolve(resolve) => Some(HoldReceipt { token: resolve.token, expires_at }),
+            _ => None,
+        }
+    }
+
+    /// Checks the record at `from`, and ends behind it; says whether it has events.
+    pub(super) fn check(from: &mut Reader<'_>) -> Result<bool, Flaw> {
+        let mut quick = from.clone();
+        if is_sound_pair(&mut quick) == Ok(true) {
+            *from = quick;
+            return Ok(false);
+        }
+        let kind = kind(from.clone())?;
+        Self::read(CommitSeq::default(), from)?;
+        Ok(!command::is_eventless(kind))
     }
 
     /// Reads the record at `from`.
     pub(super) fn read(seq: CommitSeq, from: &mut Reader<'_>) -> Result<Self, Flaw> {
         let (id, digest) = read_preamble(from)?;
         let (command, deadline) = command::read(from)?;
-        let txn = Txn::new(Request { id, deadline, command }, digest, 1)
-            .map_err(|_| "has a command that cannot be")?;
+        let txn = hold::read_txn(Request { id, deadline, command }, digest, from)?;
         let mut after = SmallVec::new();
-        for op in txn.ops() {
+        for op in txn.row_ops() {
             let balance = read_balance(from)?;
-            check_possible(op, balance)?;
+            if op.undo(balance).is_none() {
+                return Err("has a balance that its operation cannot lead to");
+            }
             after.push(balance);
         }
         Ok(Self { seq, txn, after })
-    }
-}
-
-/// The balance before, from the one after.
-fn undo(op: Op, after: Balance) -> Balance {
-    let available = match op.side {
-        Side::Debit => after.available.checked_add(op.amount),
-        Side::Credit => after.available.checked_sub(op.amount),
-    };
-    Balance { available: available.expect("checked when the record was read"), held: after.held }
-}
-
-/// That [`undo`] and totals stay within 128 bits.
-fn check_possible(op: Op, after: Balance) -> Result<(), Flaw> {
-    let before = match op.side {
-        Side::Debit => after.available.checked_add(op.amount),
-        Side::Credit => after.available.checked_sub(op.amount),
-    };
-    let total = |available: Amount| available.checked_add(after.held);
-    match (before.and_then(total), total(after.available)) {
-        (Some(_), Some(_)) => Ok(()),
-        _ => Err("has a balance that its operation cannot lead to"),
     }
 }
 
@@ -171,10 +184,13 @@ pub(super) fn write_commit(
 ) -> u32 {
     write_preamble(txn, to);
     command::write(&txn.command, txn.deadline, to);
+    if !matches!(txn.command, Command::Swap(_)) {
+        hold::write_added(txn, to);
+    }
     let mut after = after.into_iter();
     let mut rows = 0;
     // A block with a row too few or too many could not be read back: better no block than that.
-    for _ in txn.ops() {
+    for _ in txn.row_ops() {
         write_balance(after.next().expect("there is a balance for each operation"), to);
         rows += 1;
     }
@@ -183,14 +199,14 @@ pub(super) fn write_commit(
 }
 
 #[inline]
-fn write_preamble(txn: &Txn, to: &mut Writer) {
+pub(super) fn write_preamble(txn: &Txn, to: &mut Writer) {
     to.reserve(PREAMBLE_LEN);
     to.raw(txn.id.get().to_be_bytes());
     to.raw(txn.digest.to_le_bytes());
 }
 
 #[inline]
-fn read_preamble(from: &mut Reader<'_>) -> Result<(RequestId, u64), Flaw> {
+pub(super) fn read_preamble(from: &mut Reader<'_>) -> Result<(RequestId, u64), Flaw> {
     let id = RequestId::new(u128::from_be_bytes(from.raw()?));
     Ok((id, u64::from_le_bytes(from.raw()?)))
 }
@@ -214,112 +230,22 @@ pub(super) fn read_balance(from: &mut Reader<'_>) -> Result<Balance, Flaw> {
     Ok(Balance { available, held })
 }
 
-/// One refusal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RefusalRecord {
-    /// The request.
-    pub id: RequestId,
-    /// Hash of everything but the id.
-    pub digest: u64,
-    /// The state that was seen.
-    pub seq: CommitSeq,
-    /// Why.
-    pub reject: Reject,
-}
-
-impl RefusalRecord {
-    /// As it is answered; `time` is the block's.
-    pub fn refusal(self, time: Time) -> Refusal {
-        Refusal { request_id: self.id, seq: self.seq, time, reject: self.reject }
-    }
-
-    /// Reads the record at `from`.
-    pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, Flaw> {
-        let (id, digest) = read_preamble(from)?;
-        let code = from.byte()?;
-        let seq = CommitSeq::new(from.varint_as()?);
-        Ok(Self { id, digest, seq, reject: read_reject(code, from)? })
-    }
-}
-
-/// Whether the refusal at `from` says that its id belongs to an earlier request.
+/// The kind of the commit at `from`.
 #[inline]
-pub(super) fn is_reuse(mut from: Reader<'_>) -> bool {
+pub(super) fn kind(mut from: Reader<'_>) -> Result<u8, Flaw> {
     from.skip(PREAMBLE_LEN);
-    from.byte() == Ok(REQUEST_ID_REUSED)
+    Ok(command::read_kind(&mut from)?.0)
 }
 
-/// Writes a refusal.
-pub(super) fn write_refusal(txn: &Txn, reject: &Reject, seq: CommitSeq, to: &mut Writer) {
-    write_preamble(txn, to);
-    to.slice(&[reject_code(reject)]);
-    to.varint(seq.get());
-    match reject {
-        Reject::Malformed(_) | Reject::RequestIdReused | Reject::Expired => {}
-        Reject::UnknownAsset(asset) | Reject::SupplyExceeded(asset) => to.varint(asset.get()),
-        Reject::UnknownChain(chain) => to.varint(chain.get()),
-        Reject::UnknownAccount(account) => to.varint(account.get()),
-        Reject::AlreadyExists(why) | Reject::AlreadyLinked(why) => to.text(bounded(why)),
-        Reject::NotLinked { account, chain } => {
-            to.varint(account.get());
-            to.varint(chain.get());
-        }
-        Reject::InsufficientFunds { account, asset, short_by, seq } => {
-            to.varint(account.get());
-            to.varint(asset.get());
-            to.varint(short_by.get());
-            to.varint(seq.get());
-        }
+/// The hold that the commit at `from` ends, and how; `None` if it ends none. Looks no further.
+#[inline]
+pub(super) fn resolution(mut from: Reader<'_>) -> Result<Option<(Token, Resolution)>, Flaw> {
+    from.skip(PREAMBLE_LEN);
+    let (kind, _) = command::read_kind(&mut from)?;
+    match command::action(kind) {
+        Some(action) => Ok(Some((command::read_token(&mut from)?, action.resolution()))),
+        None => Ok(None),
     }
-}
-
-fn reject_code(reject: &Reject) -> u8 {
-    match reject {
-        Reject::Malformed(_) => unreachable!("what is malformed leaves no trace"),
-        Reject::RequestIdReused => REQUEST_ID_REUSED,
-        Reject::Expired => EXPIRED,
-        Reject::UnknownAsset(_) => UNKNOWN_ASSET,
-        Reject::UnknownChain(_) => UNKNOWN_CHAIN,
-        Reject::UnknownAccount(_) => UNKNOWN_ACCOUNT,
-        Reject::AlreadyExists(_) => ALREADY_EXISTS,
-        Reject::AlreadyLinked(_) => ALREADY_LINKED,
-        Reject::NotLinked { .. } => NOT_LINKED,
-        Reject::SupplyExceeded(_) => SUPPLY_EXCEEDED,
-        Reject::InsufficientFunds { .. } => INSUFFICIENT_FUNDS,
-    }
-}
-
-fn read_reject(code: u8, from: &mut Reader<'_>) -> Result<Reject, Flaw> {
-    let account = |from: &mut Reader<'_>| from.varint_as().map(AccountId::new);
-    let asset = |from: &mut Reader<'_>| from.varint_as().map(AssetId::new);
-    let chain = |from: &mut Reader<'_>| from.varint_as().map(ChainId::new);
-    Ok(match code {
-        REQUEST_ID_REUSED => Reject::RequestIdReused,
-        EXPIRED => Reject::Expired,
-        UNKNOWN_ASSET => Reject::UnknownAsset(asset(from)?),
-        UNKNOWN_CHAIN => Reject::UnknownChain(chain(from)?),
-        UNKNOWN_ACCOUNT => Reject::UnknownAccount(account(from)?),
-        ALREADY_EXISTS => Reject::AlreadyExists(from.text(REASON_BYTES_MAX)?.into()),
-        ALREADY_LINKED => Reject::AlreadyLinked(from.text(REASON_BYTES_MAX)?.into()),
-        NOT_LINKED => Reject::NotLinked { account: account(from)?, chain: chain(from)? },
-        SUPPLY_EXCEEDED => Reject::SupplyExceeded(asset(from)?),
-        INSUFFICIENT_FUNDS => Reject::InsufficientFunds {
-            account: account(from)?,
-            asset: asset(from)?,
-            short_by: Amount::new(from.varint()?),
-            seq: CommitSeq::new(from.varint_as()?),
-        },
-        _ => return Err("is refused for a reason that does not exist"),
-    })
-}
-
-/// As much of a text as a refusal keeps.
-fn bounded(text: &str) -> &str {
-    let mut end = text.len().min(REASON_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// The quick way through the plainest commit, a swap of two legs in two assets: shows its four
@@ -342,6 +268,34 @@ pub(super) fn read_pair(
     for leg in [first, second] {
         for account in [leg.from, leg.to] {
             show(BalanceKey { account, asset: leg.asset }, read_balance(from)?);
+        }
+    }
+    Ok(true)
+}
+
+/// The quick way to check the same commit: ends behind it if it is the plainest one, and sound.
+/// Otherwise [`CommitRecord::read`] has to say what it is, or what is wrong with it.
+#[inline]
+fn is_sound_pair(from: &mut Reader<'_>) -> Result<bool, Flaw> {
+    from.skip(PREAMBLE_LEN);
+    let (kind, _) = command::read_kind(from)?;
+    if kind != command::SWAP || command::read_legs_len(from)? != 2 {
+        return Ok(false);
+    }
+    let first = command::read_leg(None, from)?;
+    let second = command::read_leg(Some(&first), from)?;
+    if first.asset == second.asset {
+        return Ok(false);
+    }
+    for Leg { from: payer, to: payee, asset, amount } in [first, second] {
+        if amount == Amount::ZERO || payer == payee {
+            return Ok(false);
+        }
+        for (account, side) in [(payer, Side::Debit), (payee, Side::Credit)] {
+            let op = Op { key: BalanceKey { account, asset }, side, amount };
+            if op.undo(read_balance(from)?).is_none() {
+                return Ok(false);
+            }
         }
     }
     Ok(true)

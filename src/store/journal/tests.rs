@@ -1,161 +1,21 @@
 //! Blocks made of anything that can be asked: what goes in comes out, and no damage goes unseen.
-//! The strategies here also feed the tests of the folds.
 
 use proptest::prelude::*;
 
+pub(in crate::store) use super::samples::{build, commit};
+use super::samples::{refused, txn};
 use super::*;
-use crate::address::{Address, Link};
 use crate::config::SUPPLY_MAX;
 use crate::error::{Malformed, Reject};
-use crate::message::{Side, Txn};
-use crate::request::{AssetSpec, Command, Request, Swap, Transfer};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg};
-
-/// Numbers of every length up to `bits`.
-fn number(bits: u32) -> impl Strategy<Value = u128> {
-    (any::<u128>(), 0..bits).prop_map(|(number, bits)| number & ((1 << bits) - 1))
-}
-
-/// Few accounts, so that legs meet, and now and then a large number.
-fn account() -> impl Strategy<Value = AccountId> {
-    prop_oneof![9 => 0..6_u64, 1 => any::<u64>()].prop_map(AccountId::new)
-}
-
-fn asset() -> impl Strategy<Value = AssetId> {
-    prop_oneof![9 => 0..3_u32, 1 => any::<u32>()].prop_map(AssetId::new)
-}
-
-fn amount() -> impl Strategy<Value = Amount> {
-    number(121).prop_map(|number| Amount::new(number.max(1)))
-}
-
-fn chain() -> impl Strategy<Value = ChainId> {
-    any::<u64>().prop_map(ChainId::new)
-}
-
-fn swap() -> impl Strategy<Value = Command> {
-    let leg = (account(), account(), asset(), amount());
-    let leg = leg.prop_map(|(from, to, asset, amount)| Leg { from, to, asset, amount });
-    let pair = (account(), account(), amount(), amount(), asset(), asset());
-    let pair = pair.prop_map(|(a, b, m, n, x, y)| {
-        vec![
-            Leg { from: a, to: b, asset: x, amount: m },
-            Leg { from: b, to: a, asset: y, amount: n },
-        ]
-    });
-    let legs = prop_oneof![pair, prop::collection::vec(leg, 2..=16)];
-    legs.prop_filter_map("a swap", |legs| Swap::new(legs).ok().map(Command::Swap))
-}
-
-fn transfer() -> impl Strategy<Value = Transfer> {
-    (account(), asset(), amount(), "[a-zé]{0,60}").prop_map(
-        |(account, asset, amount, reference)| Transfer {
-            account,
-            asset,
-            amount,
-            reference: reference.into(),
-        },
-    )
-}
-
-fn asset_spec() -> impl Strategy<Value = AssetSpec> {
-    let kinds = [ChainKind::Evm, ChainKind::Solana, ChainKind::Bitcoin, ChainKind::Other];
-    let kind = prop::sample::select(kinds.to_vec());
-    let parts = ("[A-Za-z0-9._-]{1,32}", chain(), kind, "[0-9a-f]{1,64}", any::<u8>());
-    parts.prop_map(|(name, chain, chain_kind, token, decimals)| AssetSpec {
-        name: name.into(),
-        chain,
-        chain_kind,
-        token: token.into(),
-        decimals,
-    })
-}
-
-fn link() -> impl Strategy<Value = Link> {
-    (chain(), "[0-9a-zA-Z]{1,90}")
-        .prop_map(|(chain, text)| Link { chain, address: Address::from_canonical(&text) })
-}
-
-pub(in crate::store) fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        6 => swap(),
-        1 => transfer().prop_map(Command::Deposit),
-        1 => transfer().prop_map(Command::Withdraw),
-        1 => asset_spec().prop_map(Command::PutAsset),
-        1 => (account(), prop::collection::vec(link(), 0..=64))
-            .prop_map(|(account, links)| Command::PutAccount { account, links }),
-        1 => (account(), chain()).prop_map(|(account, chain)| Command::RemoveLink { account, chain }),
-    ]
-}
-
-pub(in crate::store) fn txn() -> impl Strategy<Value = Txn> {
-    let deadline = prop_oneof![Just(Time::NEVER), any::<u64>().prop_map(Time::new)];
-    let parts = (any::<u128>(), any::<u64>(), deadline, command());
-    parts.prop_filter_map("well-formed", |(id, digest, deadline, command)| {
-        let id = RequestId::new(id);
-        Txn::new(Request { id, deadline, command }, digest, 1).ok()
-    })
-}
-
-/// A commit: a transaction with the balances after it, anything that can follow from it.
-pub(in crate::store) fn commit() -> impl Strategy<Value = (Txn, Vec<Balance>)> {
-    let rest = prop::collection::vec((number(122), prop_oneof![Just(0), number(120)]), 32);
-    (txn(), rest).prop_map(|(txn, rest)| {
-        let after = txn.ops().zip(rest).map(|(op, (rest, held))| {
-            let credited = if op.side == Side::Credit { op.amount.get() } else { 0 };
-            Balance { available: Amount::new(rest + credited), held: Amount::new(held) }
-        });
-        let after = after.collect();
-        (txn, after)
-    })
-}
-
-fn reject() -> impl Strategy<Value = Reject> {
-    let (seq, why) = (any::<u64>().prop_map(CommitSeq::new), "[a-zé ]{0,80}");
-    prop_oneof![
-        Just(Reject::RequestIdReused),
-        Just(Reject::Expired),
-        asset().prop_map(Reject::UnknownAsset),
-        chain().prop_map(Reject::UnknownChain),
-        account().prop_map(Reject::UnknownAccount),
-        why.prop_map(Reject::AlreadyExists),
-        why.prop_map(Reject::AlreadyLinked),
-        (account(), chain()).prop_map(|(account, chain)| Reject::NotLinked { account, chain }),
-        asset().prop_map(Reject::SupplyExceeded),
-        (account(), asset(), amount(), seq).prop_map(|(account, asset, short_by, seq)| {
-            Reject::InsufficientFunds { account, asset, short_by, seq }
-        }),
-    ]
-}
+use crate::message::Txn;
+use crate::request::{Action, Change, Purpose, Request, Resolve, Swap, Transfer};
+use crate::types::{AccountId, Amount, ChainId, Leg};
 
 type Commits = Vec<(Txn, Vec<Balance>)>;
-type Refusals = Vec<(Txn, Reject, CommitSeq)>;
-
-fn refusal() -> impl Strategy<Value = (Txn, Reject, CommitSeq)> {
-    (txn(), reject(), any::<u64>().prop_map(CommitSeq::new))
-}
-
-pub(in crate::store) fn build(
-    builder: &mut BlockBuilder,
-    number: u64,
-    first_seq: u64,
-    commits: &[(Txn, Vec<Balance>)],
-    refusals: &[(Txn, Reject, CommitSeq)],
-    slots: Vec<u32>,
-) -> Block {
-    let previous = BlockHash::new([number as u8; 32]);
-    builder.begin(BlockNumber::new(number), CommitSeq::new(first_seq), previous);
-    for (txn, after) in commits {
-        builder.commit(txn, after.iter().copied());
-    }
-    for (txn, reject, seq) in refusals {
-        builder.refusal(txn, (reject, *seq));
-    }
-    builder.finish(Time::new(5_000), slots)
-}
+type Refused = Vec<(Txn, Verdict, CommitSeq)>;
 
 /// Asks the block everything, and compares.
-fn check(block: &Block, first_seq: u64, commits: &Commits, refusals: &Refusals) {
+fn check(block: &Block, first_seq: u64, commits: &Commits, refusals: &Refused) {
     assert_eq!(block.header().commits as usize, commits.len());
     assert_eq!(block.header().refusals as usize, refusals.len());
     let mut rows = Vec::new();
@@ -166,27 +26,68 @@ fn check(block: &Block, first_seq: u64, commits: &Commits, refusals: &Refusals) 
         assert_eq!((&record.txn.command, record.txn.deadline), (&txn.command, txn.deadline));
         assert_eq!(record.after[..], after[..]);
         assert!(record.txn.ops().eq(txn.ops()));
+        assert_eq!((record.txn.hold(), record.txn.expires_at), (txn.hold(), txn.expires_at));
         check_conservation(txn, &record.rows().map(|(_, row)| row).collect::<Vec<_>>()).unwrap();
         let same = block.commit_at(seq).expect("in the block");
         assert_eq!(same.receipt(Time::new(1)), record.receipt(Time::new(1)));
-        rows.extend(txn.ops().zip(after).map(|(op, after)| (seq, op.key, *after)));
+        rows.extend(txn.row_ops().zip(after).map(|(op, after)| (seq, op.key, *after)));
     }
     let mut visited = Vec::new();
     block.visit_rows(|seq, key, after| visited.push((seq, key, after)));
     assert_eq!(visited, rows);
-    for ((txn, reject, seq), record) in refusals.iter().zip(block.refusals()) {
+    check_events(block, first_seq, commits);
+    for ((txn, verdict, seq), record) in refusals.iter().zip(block.refusals()) {
         assert_eq!((record.id, record.digest, record.seq), (txn.id, txn.digest, *seq));
-        assert_eq!(record.reject, *reject);
+        assert_eq!(record.verdict, *verdict);
     }
     assert!(block.commit_at(block.header().next_seq()).is_none());
     assert!(block.commit_at(CommitSeq::new(first_seq - 1)).is_none());
+}
+
+/// What the block should show of a commit beside its rows.
+fn events(seq: CommitSeq, txn: &Txn) -> Vec<Event> {
+    let token = Token::of(txn.id);
+    let held = |purpose, exclusive, expires_at| {
+        vec![Event::Held(Hold { token, purpose, exclusive, expires_at, since: seq })]
+    };
+    match &txn.command {
+        Command::Prepare(prepare) => {
+            let purpose = Purpose::Swap(prepare.swap.clone());
+            held(purpose, prepare.exclusive, txn.expires_at)
+        }
+        Command::Withdraw(from) => held(Purpose::Withdrawal(from.clone()), false, Time::NEVER),
+        Command::Resolve(resolve) => {
+            vec![Event::Resolved(resolve.token, resolve.action.resolution())]
+        }
+        Command::Deposit(to) => {
+            to.reference_hash().map(|hash| Event::Credited(to.asset, hash)).into_iter().collect()
+        }
+        Command::Transact(transact) => transact.writes.iter().cloned().map(Event::Wrote).collect(),
+        _ => vec![],
+    }
+}
+
+fn check_events(block: &Block, first_seq: u64, commits: &Commits) {
+    let mut expected = Vec::new();
+    for (seq, (txn, _)) in (first_seq..).map(CommitSeq::new).zip(commits) {
+        expected.extend(events(seq, txn).into_iter().map(|event| (seq, event)));
+    }
+    let mut visited = Vec::new();
+    block.visit_events(|seq, event| visited.push((seq, event)));
+    assert_eq!(visited, expected);
+    for (seq, event) in expected {
+        if let Event::Resolved(token, how) = event {
+            assert_eq!(block.find_resolution(token), Some((seq, how)));
+        }
+    }
+    assert_eq!(block.find_resolution(Token::of(RequestId::new(0x1234))), None);
 }
 
 proptest! {
     #[test]
     fn what_goes_in_comes_out(
         commits in prop::collection::vec(commit(), 0..8),
-        refusals in prop::collection::vec(refusal(), 0..8),
+        refusals in prop::collection::vec(refused(), 0..8),
         first_seq in 1..1_u64 << 40,
     ) {
         let mut builder = BlockBuilder::new();
@@ -203,17 +104,21 @@ proptest! {
     #[test]
     fn ids_find_their_outcomes(
         commits in prop::collection::vec(commit(), 0..5),
-        refusals in prop::collection::vec(refusal(), 0..5),
+        refusals in prop::collection::vec(refused(), 0..5),
     ) {
         let block = build(&mut BlockBuilder::new(), 1, 1, &commits, &refusals, vec![]);
-        let answered = refusals.iter().filter(|(_, reject, _)| *reject != Reject::RequestIdReused);
+        let reused = Verdict::Reject(Reject::RequestIdReused);
+        let answered = refusals.iter().filter(|(_, verdict, _)| *verdict != reused);
+        let asked = commits.iter().filter(|(txn, _)| txn.command.kind() != "expire");
+        let asked: Vec<_> = asked.map(|(txn, _)| txn.id).collect();
+        let committed = asked.len();
         let expected: Vec<_> =
-            commits.iter().map(|(txn, _)| txn.id).chain(answered.map(|(txn, ..)| txn.id)).collect();
+            asked.into_iter().chain(answered.map(|(txn, ..)| txn.id)).collect();
         let mut ids = Vec::new();
         block.visit_ids(|id| ids.push(id));
         prop_assert_eq!(&ids, &expected);
         for (place, id) in ids.into_iter().enumerate() {
-            let committed = place < commits.len();
+            let committed = place < committed;
             prop_assert_eq!(block.find_commit(id).is_some(), committed);
             prop_assert_eq!(block.find_refusal(id).is_some(), !committed);
         }
@@ -264,6 +169,30 @@ proptest! {
             prop_assert_eq!(block.commits().count() as u32, commits);
         }
     }
+
+    #[test]
+    fn records_that_are_almost_right_are_read_without_a_panic(
+        commit in commit(), refused in refused(), changes in prop::collection::vec((any::<u16>(), any::<u8>()), 1..3),
+    ) {
+        let (commits, refusals) = (vec![commit], vec![refused]);
+        let mut builder = BlockBuilder::new();
+        let mut bytes = build(&mut builder, 1, 1, &commits, &refusals, vec![]).bytes().to_vec();
+        for (at, to) in changes {
+            let at = HEADER_LEN + record::PREAMBLE_LEN + usize::from(at) % 120;
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = to;
+            }
+        }
+        let checksum = crc32c::crc32c(&bytes[COVERED_AT..]);
+        bytes[CHECKSUM_AT..COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(block) = Block::decode(bytes) {
+            block.visit_rows(|_, _, _| {});
+            block.visit_events(|_, _| {});
+            block.visit_ids(|_| {});
+            block.commits().for_each(|commit| drop(commit.receipt(Time::new(1))));
+            prop_assert_eq!(block.refusals().count(), 1);
+        }
+    }
 }
 
 /// A small block with one of everything that is common.
@@ -285,7 +214,7 @@ fn block_bytes() -> Vec<u8> {
         short_by: Amount::new(1),
         seq: CommitSeq::new(9),
     };
-    let refusals = [(txn.clone(), short, CommitSeq::new(9))];
+    let refusals = [(txn.clone(), Verdict::Reject(short), CommitSeq::new(9))];
     let mut builder = BlockBuilder::new();
     build(&mut builder, 3, 10, &[(txn, after)], &refusals, vec![4, 5, 6, 7]).bytes().to_vec()
 }
@@ -309,12 +238,26 @@ fn every_flipped_bit_and_every_missing_byte_is_found() {
 }
 
 #[test]
-fn a_newer_format_is_told_apart_from_damage() {
-    let mut bytes = block_bytes();
-    bytes[4..6].copy_from_slice(&2_u16.to_le_bytes());
-    let error = Block::decode(bytes).expect_err("newer");
-    assert_eq!(error, Damage::Newer(2));
-    assert_eq!(error.to_string(), "has format version 2; this build reads up to 1");
+fn other_formats_are_told_apart_from_damage() {
+    let decode = |version: u16| {
+        let mut bytes = block_bytes();
+        bytes[4..6].copy_from_slice(&version.to_le_bytes());
+        Block::decode(bytes).expect_err("another format")
+    };
+    assert_eq!(decode(3), Damage::Newer(3));
+    assert_eq!(decode(3).to_string(), "has format version 3; this build reads up to 2");
+    assert_eq!(decode(1), Damage::Older(1));
+    assert_eq!(
+        decode(1).to_string(),
+        "has format version 1; the oldest that this build reads is 2"
+    );
+    assert!(matches!(decode(0), Damage::Broken(_)));
+}
+
+#[test]
+fn the_withdrawal_that_left_at_once_is_retired() {
+    let error = decode_command(&[3, 1, 0, 200, 1, 0]).expect_err("code 3");
+    assert_eq!(error.to_string(), "is of a kind that this build does not know");
 }
 
 #[test]
@@ -340,9 +283,10 @@ fn reasons_that_are_too_long_are_cut() {
     );
     let txn = Txn::new(request, 1, 1).unwrap();
     let long = Reject::AlreadyLinked("é".repeat(1_000));
-    let refusals = [(txn, long, CommitSeq::new(0))];
+    let refusals = [(txn, Verdict::Reject(long), CommitSeq::new(0))];
     let block = build(&mut BlockBuilder::new(), 1, 1, &[], &refusals, vec![]);
-    assert_eq!(block.refusal(0).reject, Reject::AlreadyLinked("é".repeat(512)));
+    let cut = Reject::AlreadyLinked("é".repeat(512));
+    assert_eq!(block.refusal(0).verdict, Verdict::Reject(cut));
     assert_eq!(block.header().last_seq(), CommitSeq::new(0));
 }
 
@@ -363,4 +307,74 @@ fn a_plain_swap_is_small() {
     let block = Block::decode(block_bytes()).unwrap();
     let commit = block.record(1).at() - block.record(0).at();
     assert!(commit <= 85, "{commit} bytes");
+}
+
+/// A block made by one script line a commit, from seq 10 on.
+pub(in crate::store) fn block_of(lines: &[&str]) -> Block {
+    let mut builder = BlockBuilder::new();
+    builder.begin(BlockNumber::new(1), CommitSeq::new(10), BlockHash::GENESIS);
+    lines.iter().for_each(|line| scripts::add(line, &mut builder));
+    Block::decode(builder.finish(Time::new(1), vec![]).bytes().to_vec()).unwrap()
+}
+
+/// Legs as `from before>after, to before>after`; the change; token and expiry.
+fn describe(receipt: &Receipt) -> String {
+    let change = |it: &Change| format!("{}>{}", it.before, it.after);
+    let legs = receipt.legs.iter();
+    let legs = legs.map(|leg| format!("{}, {}", change(&leg.from), change(&leg.to)));
+    let change = receipt.change.as_ref().map(change);
+    let hold = receipt.hold.map(|hold| (hold.token.request().get(), hold.expires_at.get()));
+    let parts = legs.chain(change).chain(hold.map(|(token, at)| format!("hold {token} to {at}")));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn receipts_show_what_moved_and_which_hold() {
+    let never = format!("hold 5 to {}", u64::MAX);
+    for (line, expected) in [
+        ("prepare 1 - 1->2 0:5 2->1 1:7 for 60 until 99 = 95+5 0+7", "hold 1 to 99"),
+        (
+            "commit 3 - 1 since 10 until 99 1->2 0:5 2->1 1:7 = 95 5 1+2 7",
+            "100>95, 0>5; 10>3, 0>7; hold 1 to 99",
+        ),
+        ("rollback 4 - 1 since 10 until 99 1->2 0:5 2->1 1:7 = 100 7", "hold 1 to 99"),
+        ("expire 1 since 10 until 99 1->2 0:5 2->1 1:7 = 100 7", "hold 1 to 99"),
+        ("deposit 2 - 1 0:500 = 700+7", "207>707"),
+        ("withdraw 5 - 1 0:200 = 300+200", &format!("500>500; {never}")),
+        ("confirm 6 - 5 since 15 until - 1 0:200 = 300", &format!("500>300; {never}")),
+        ("cancel 7 - 5 since 15 until - 1 0:200 = 500", &format!("500>500; {never}")),
+        ("transact 8 - a@9 set b move 1->2 0:5 2->3 0:5 = 0 9 5", "5>0, 9>9; 9>9, 0>5"),
+    ] {
+        let receipt = block_of(&[line]).receipt(CommitSeq::new(10)).unwrap();
+        assert_eq!(describe(&receipt), expected, "{line}");
+    }
+}
+
+#[test]
+fn an_expiry_is_nobodys_outcome() {
+    let block = block_of(&[
+        "prepare 1 - 1->2 0:5 2->1 1:7 for 60 until 99 = 95+5 0+7",
+        "expire 1 since 10 until 99 1->2 0:5 2->1 1:7 = 100 7",
+        "repeat 2 11 9",
+    ]);
+    let mut ids = Vec::new();
+    block.visit_ids(|id| ids.push(id.get()));
+    assert_eq!(ids, [1, 2]);
+    assert_eq!(block.find_commit(RequestId::new(1)).unwrap().seq, CommitSeq::new(10));
+    let repeat = block.find_refusal(RequestId::new(2)).unwrap();
+    assert_eq!(repeat.verdict, Verdict::Done(CommitSeq::new(9)));
+    assert_eq!(repeat.refusal(Time::new(1)), None);
+    let expired = (CommitSeq::new(11), Resolution::Expired);
+    assert_eq!(block.find_resolution(Token::of(RequestId::new(1))), Some(expired));
+}
+
+#[test]
+#[should_panic(expected = "has been told which")]
+fn a_resolution_without_its_hold_is_never_journaled() {
+    let (token, action) = (Token::of(RequestId::new(1)), Action::Commit);
+    let command = Command::Resolve(Resolve { token, action });
+    let txn = Txn::new(Request::new(RequestId::new(2), command), 1, 1).unwrap();
+    let mut builder = BlockBuilder::new();
+    builder.begin(BlockNumber::new(1), CommitSeq::new(1), BlockHash::GENESIS);
+    builder.commit(&txn, []);
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rocksdb::{DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
 use super::{RocksStore, damaged, io, options};
 use crate::address::Link;
@@ -16,7 +16,12 @@ use crate::store::mark::Mark;
 use crate::store::{
     CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
 };
-use crate::types::{AccountId, Amount, AssetId, BlockNumber, Time};
+use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, Time};
+
+/// Families that get a few rows with every block or fold: their memtables never fill, and the log
+/// could not be deleted for as long as they keep rows of it.
+const RARELY_FULL: [&str; 5] =
+    [keys::BLOCKS, keys::RECORDS, keys::META, keys::ACCOUNTS, keys::ASSETS];
 
 /// The writing side of the log.
 pub struct RocksLog {
@@ -25,6 +30,8 @@ pub struct RocksLog {
     write: WriteOptions,
     /// Names of the assets that have a number, in order: the next one gets the next number.
     assets: HashSet<Box<str>>,
+    /// Bytes of the blocks since the families that are rarely full were flushed.
+    unflushed_bytes: usize,
 }
 
 impl RocksLog {
@@ -37,7 +44,8 @@ impl RocksLog {
         store.assets(&mut |_, spec| {
             assets.insert(spec.name);
         })?;
-        Ok(Self { store, mark, write: options::journal_write(durability), assets })
+        let write = options::journal_write(durability);
+        Ok(Self { store, mark, write, assets, unflushed_bytes: 0 })
     }
 
     /// Adds the directory rows that the commands leave behind.
@@ -61,9 +69,12 @@ impl RocksLog {
                 Command::RemoveLink { account, chain } => {
                     self.links(&mut accounts, *account)?.retain(|link| link.chain != *chain);
                 }
-                Command::Swap(_) | Command::Deposit(_) | Command::Withdraw(_) => {
-                    unreachable!("not a directory command")
-                }
+                Command::Swap(_)
+                | Command::Deposit(_)
+                | Command::Withdraw(_)
+                | Command::Prepare(_)
+                | Command::Resolve(_)
+                | Command::Transact(_) => unreachable!("not a directory command"),
             }
         }
         let family = self.store.family(keys::ACCOUNTS);
@@ -109,12 +120,29 @@ impl RocksLog {
     }
 }
 
+impl RocksLog {
+    /// Flushes what is rarely full as often as the journal's memtable fills, in the background.
+    fn flush_rarely_full(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.unflushed_bytes += bytes;
+        if self.unflushed_bytes < options::JOURNAL_MEMTABLE_BYTES {
+            return Ok(());
+        }
+        self.unflushed_bytes = 0;
+        let mut flush = FlushOptions::default();
+        flush.set_wait(false);
+        RARELY_FULL.iter().try_for_each(|name| {
+            self.store.db.flush_cf_opt(self.store.family(name), &flush).map_err(io)
+        })
+    }
+}
+
 impl CommitLog for RocksLog {
     fn append(&mut self, group: &Group) -> Result<(), StoreError> {
         let block = &group.block;
         let mut batch = WriteBatch::with_capacity_bytes(block.bytes().len() + 256);
         let key = keys::journal(block.header().number);
         batch.put_cf(self.store.family(keys::JOURNAL), key, block.bytes());
+        self.store.index_block(&mut batch, block);
         if !group.directory.is_empty() {
             self.put_directory(&mut batch, &group.directory)?;
         }
@@ -123,7 +151,8 @@ impl CommitLog for RocksLog {
             batch.put_cf(meta, keys::supply(*asset), supply.get().to_be_bytes());
         }
         self.store.db.write_opt(batch, &self.write).map_err(io)?;
-        self.mark.write(Position::after(block))
+        self.mark.write(Position::after(block))?;
+        self.flush_rarely_full(block.bytes().len())
     }
 
     fn stop(&mut self) -> Result<(), StoreError> {
@@ -161,6 +190,14 @@ impl Journal for RocksStore {
         let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::JOURNAL), options);
         rows.seek(keys::journal(number));
         Box::new(Blocks { rows, expected: number, ended: false })
+    }
+
+    fn block_of(&self, seq: CommitSeq) -> Result<Option<BlockNumber>, StoreError> {
+        self.indexed_block(seq)
+    }
+
+    fn position_at(&self, time: Time) -> Result<Position, StoreError> {
+        self.indexed_position(time)
     }
 
     fn directory(&self, row: &mut dyn FnMut(DirectoryRow)) -> Result<(), StoreError> {

@@ -3,18 +3,26 @@
 //! ```text
 //! data/            0700, created when missing
 //!   mark           last durable position, format version, and the lock (see `mark`)
-//!   db/            RocksDB: journal, versions, outcomes, accounts, assets, meta
+//!   db/            RocksDB: journal and blocks (its index); versions, outcomes, records (derived);
+//!                  accounts, assets, meta
 //!   ingest/        sorted files on their way into db/; leftovers of a crash are deleted
 //! ```
 //!
 //! Everything that can be refused is refused before RocksDB writes a byte: a directory of
-//! something else, one in use, one of a newer format, one whose database is gone.
+//! something else, one in use, one of another format, one whose database is gone.
 
+mod blocks_cf;
+mod checkpoint;
+mod history;
 mod journal_cf;
 mod options;
+mod outcomes_cf;
+mod records_cf;
+mod retention;
 mod scan;
 mod stats;
 mod versions_cf;
+mod writers;
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -24,8 +32,11 @@ use std::sync::atomic::AtomicU64;
 
 use rocksdb::{ColumnFamily, DB, IngestExternalFileOptions, Options, WriteBatch, WriteOptions};
 
+pub use checkpoint::{copy_at_rest, remove_traces};
 pub use journal_cf::RocksLog;
 pub use stats::{Stats, spawn_stats};
+
+use retention::Horizon;
 
 use super::mark::{self, Mark};
 use super::recovery::check_mark;
@@ -44,6 +55,8 @@ pub struct RocksStore {
     files: AtomicU64,
     read_only: bool,
     options: FamilyOptions,
+    /// What compactions obey.
+    horizon: Horizon,
     /// Held so that nobody else opens the directory; an engine's is in its [`RocksLog`].
     _shared_lock: Option<Mark>,
 }
@@ -52,6 +65,7 @@ pub struct RocksStore {
 struct FamilyOptions {
     versions: Options,
     outcomes: Options,
+    records: Options,
     ingest: IngestExternalFileOptions,
     /// Derived rows are not synced: what a crash takes is folded again.
     unsynced: WriteOptions,
@@ -186,28 +200,29 @@ fn check_reaches(data: &Path, mark: Position) -> Result<(), StoreError> {
 impl RocksStore {
     fn open(data: &Path) -> Result<Self, StoreError> {
         let path = data.join(DB_DIRECTORY);
-        let cache = options::cache();
-        let db =
-            DB::open_cf_descriptors(&options::database(true)?, &path, options::families(&cache))
-                .map_err(|error| open_error(data, &error))?;
-        Self::new(db, data, &cache, false, None)
+        let (cache, horizon) = (options::cache(), Horizon::default());
+        let families = options::families(&cache, &horizon);
+        let db = DB::open_cf_descriptors(&options::database(true)?, &path, families)
+            .map_err(|error| open_error(data, &error))?;
+        Self::new(db, data, &cache, horizon, None)
     }
 
     fn open_read_only(data: &Path, lock: Option<Mark>) -> Result<Self, StoreError> {
         let path = data.join(DB_DIRECTORY);
-        let cache = options::cache();
-        let families = options::families(&cache);
+        let (cache, horizon) = (options::cache(), Horizon::default());
+        let families = options::families(&cache, &horizon);
         let options = options::database(false)?;
         let db = DB::open_cf_descriptors_read_only(&options, &path, families, false)
             .map_err(|error| open_error(data, &error))?;
-        Self::new(db, data, &cache, true, lock)
+        let store = Self::new(db, data, &cache, horizon, lock)?;
+        Ok(Self { read_only: true, ..store })
     }
 
     fn new(
         db: DB,
         data: &Path,
         cache: &rocksdb::Cache,
-        read_only: bool,
+        horizon: Horizon,
         lock: Option<Mark>,
     ) -> Result<Self, StoreError> {
         let mut ingest = IngestExternalFileOptions::default();
@@ -215,17 +230,21 @@ impl RocksStore {
         let options = FamilyOptions {
             versions: options::incoming(options::versions(cache)),
             outcomes: options::incoming(options::outcomes(cache)),
+            records: options::incoming(options::records(cache)),
             ingest,
             unsynced: WriteOptions::default(),
         };
-        Ok(Self {
+        let store = Self {
             db,
             ingest: data.join(INGEST_DIRECTORY),
             files: AtomicU64::new(0),
-            read_only,
+            read_only: false,
             options,
+            horizon,
             _shared_lock: lock,
-        })
+        };
+        store.load_horizon()?;
+        Ok(store)
     }
 
     /// A column family; every one is there from the opening on.
@@ -241,7 +260,7 @@ impl RocksStore {
             Some(Ok(bytes)) => match u32::from_be_bytes(bytes) {
                 FORMAT => Ok(()),
                 found if found > FORMAT => Err(StoreError::NewerFormat { found, known: FORMAT }),
-                found => Err(damaged(format!("its format is {found}, which never was"))),
+                found => Err(StoreError::OlderFormat { found }),
             },
             Some(Err(_)) => Err(damaged("its format row has the wrong length".into())),
             None if mark != Position::default() => Err(damaged("its format row is missing".into())),

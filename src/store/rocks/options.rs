@@ -12,17 +12,20 @@ use rocksdb::{
     DBRecoveryMode, Env, LogLevel, Options, SliceTransform, UniversalCompactOptions, WriteOptions,
 };
 
+use super::retention::{self, Horizon};
 use crate::store::{Durability, StoreError, keys};
 
 /// RocksDB insists on it; unused.
 const DEFAULT: &str = "default";
 
 /// All column families, in the order of creation; each name is persisted.
-pub const FAMILIES: [&str; 7] = [
+pub const FAMILIES: [&str; 9] = [
     DEFAULT,
     keys::JOURNAL,
     keys::VERSIONS,
     keys::OUTCOMES,
+    keys::RECORDS,
+    keys::BLOCKS,
     keys::ACCOUNTS,
     keys::ASSETS,
     keys::META,
@@ -35,7 +38,9 @@ const CACHE_BYTES: usize = 256 * MIB;
 const WAL_BYTES_MAX: u64 = 1 << 30;
 /// Smooths write-back, so that a sync finds little left to do.
 const WAL_BYTES_PER_SYNC: u64 = 512 << 10;
-const JOURNAL_MEMTABLE_BYTES: usize = 128 * MIB;
+pub const JOURNAL_MEMTABLE_BYTES: usize = 128 * MIB;
+/// Persisted, as the filters in the files are made with it.
+const RECORD_PREFIX: &str = "crosslatch.record_prefix";
 const DERIVED_MEMTABLE_BYTES: usize = 32 * MIB;
 /// Sorted runs that a derived family gathers before some are merged: fewer make reads quicker,
 /// more make writes cheaper.
@@ -72,7 +77,8 @@ pub fn database(create: bool) -> Result<Options, StoreError> {
     options.set_max_total_wal_size(WAL_BYTES_MAX);
     options.set_wal_bytes_per_sync(WAL_BYTES_PER_SYNC);
     options.set_bytes_per_sync(MIB as u64);
-    options.set_max_background_jobs(2);
+    // One flushes, two merge: what retention rewrites takes long, and folds must not wait for it.
+    options.set_max_background_jobs(3);
     options.set_max_open_files(-1);
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(16 * MIB);
@@ -87,16 +93,21 @@ pub fn cache() -> Cache {
     Cache::new_lru_cache(CACHE_BYTES)
 }
 
-/// Every family with its options.
-pub fn families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+/// Every family with its options. What nobody can read as of `horizon` or later is dropped as it is
+/// merged.
+pub fn families(cache: &Cache, horizon: &Horizon) -> Vec<ColumnFamilyDescriptor> {
     FAMILIES
         .map(|name| {
-            let options = match name {
+            let mut options = match name {
                 keys::JOURNAL => journal(cache),
                 keys::VERSIONS => versions(cache),
                 keys::OUTCOMES => outcomes(cache),
+                keys::RECORDS => records(cache),
                 _ => small(cache),
             };
+            if matches!(name, keys::VERSIONS | keys::RECORDS) {
+                retention::obey(&mut options, horizon);
+            }
             ColumnFamilyDescriptor::new(name, options)
         })
         .into()
@@ -125,12 +136,30 @@ pub fn versions(cache: &Cache) -> Options {
     options
 }
 
+/// Values under callers' keys: as-of reads seek within one key's rows.
+pub fn records(cache: &Cache) -> Options {
+    let mut options = derived();
+    // Every lookup is a seek, so a filter of whole keys would never be asked. One of the keys
+    // without their seqs leaves nearly all sorted runs alone; their lengths differ, so that needs
+    // an extractor of our own.
+    options.set_prefix_extractor(SliceTransform::create(
+        RECORD_PREFIX,
+        |row| keys::record_prefix(row).unwrap_or(row),
+        Some(|row| keys::record_prefix(row).is_some()),
+    ));
+    let mut table = table(cache);
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(false);
+    options.set_block_based_table_factory(&table);
+    options
+}
+
 /// Request ids: looked up most often when they are not there.
 pub fn outcomes(cache: &Cache) -> Options {
     let mut options = derived();
     // Version-7 ids are packed by their millisecond, others are keys of their own: the filter
     // knows both.
-    options.set_prefix_extractor(SliceTransform::create_fixed_prefix(keys::OUTCOME_V7_PREFIX_LEN));
+    options.set_prefix_extractor(SliceTransform::create_fixed_prefix(keys::ID_V7_PREFIX_LEN));
     let mut table = table(cache);
     table.set_bloom_filter(10.0, false);
     options.set_block_based_table_factory(&table);

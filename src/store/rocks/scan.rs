@@ -1,11 +1,11 @@
 //! Whole families, row by row, for the audit: what it compares with the journal.
 
 use super::{RocksStore, damaged, io};
+use crate::store::StoreError;
 use crate::store::audit::Derived;
-use crate::store::keys::{self, KeyKind};
+use crate::store::keys::{self, IdIndex, KeyKind};
 use crate::store::versions::PackReader;
-use crate::store::{StoreError, outcomes};
-use crate::types::{Balance, BalanceKey, BlockNumber, CommitSeq, RequestId};
+use crate::types::{AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token};
 
 impl Derived for RocksStore {
     fn all_versions(
@@ -34,15 +34,24 @@ impl Derived for RocksStore {
         &self,
         outcome: &mut dyn FnMut(RequestId, BlockNumber),
     ) -> Result<(), StoreError> {
-        let mut rows = self.scan(keys::OUTCOMES);
-        rows.seek_to_first();
-        while let Some((key, value)) = rows.item() {
-            if key != keys::APPLIED_MARK {
-                outcomes::visit_row(key, value, &mut *outcome)
-                    .map_err(|damage| damaged(format!("request ids {key:02x?}: {damage}")))?;
-            }
-            rows.next();
-        }
-        rows.status().map_err(io)
+        self.all_ids(IdIndex::Outcomes, outcome)
+    }
+
+    fn all_records(
+        &self,
+        record: &mut dyn FnMut(Key, CommitSeq, Option<&[u8]>),
+    ) -> Result<(), StoreError> {
+        self.every_record(record)
+    }
+
+    fn all_resolved(&self, resolved: &mut dyn FnMut(Token, BlockNumber)) -> Result<(), StoreError> {
+        self.all_ids(IdIndex::Resolved, &mut |id, block| resolved(Token::of(id), block))
+    }
+
+    fn all_references(
+        &self,
+        reference: &mut dyn FnMut(AssetId, u128, CommitSeq),
+    ) -> Result<(), StoreError> {
+        self.every_reference(reference)
     }
 }

@@ -1,20 +1,18 @@
-//! The version store in RocksDB: packed version rows, and where each request's outcome is.
-//!
-//! A bulk fold is written as one sorted file beside the database and moved in, applied mark and
-//! all: no memtable, no log, no copy. A small one goes through the memtable, or a quiet engine
-//! would leave thousands of tiny files.
+//! The version store in RocksDB: packed version rows, and the doors to the other derived families.
 
-use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use rocksdb::{DBRawIterator, ReadOptions};
 
-use rocksdb::{DBRawIterator, ReadOptions, SstFileWriter, WriteBatch};
-
-use super::{RocksStore, damaged, decode_position, encode_position, io};
+use super::{RocksStore, damaged, decode_position, io};
 use crate::message::BalanceNow;
-use crate::store::keys::{self, KeyKind};
-use crate::store::{Applied, Family, FamilyWriter, Position, StoreError, VersionStore};
-use crate::store::{outcomes, versions};
-use crate::types::{AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, RequestId};
+use crate::request::Hold;
+use crate::store::keys::{self, IdIndex, KeyKind};
+use crate::store::versions;
+use crate::store::{
+    Applied, Family, FamilyWriter, Position, RecordVersion, StoreError, VersionStore,
+};
+use crate::types::{
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token,
+};
 
 /// Sorted runs of a family at which folds wait for compaction: well below the number at
 /// which RocksDB would stop every writer, the journal's included.
@@ -22,15 +20,6 @@ const RUNS_MAX: u64 = 64;
 /// Rows of one balance that a scan steps over before it seeks to the next balance: a step is
 /// cheap, a seek is not.
 const STEPS_BEFORE_SEEK: u32 = 8;
-
-impl Family {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Versions => keys::VERSIONS,
-            Self::Outcomes => keys::OUTCOMES,
-        }
-    }
-}
 
 impl VersionStore for RocksStore {
     fn get_at(
@@ -79,24 +68,45 @@ impl VersionStore for RocksStore {
         Ok(balances)
     }
 
-    fn block_of(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError> {
-        let Some(millis) = id.v7_millis() else { return self.block_of_other(id) };
-        let mut options = ReadOptions::default();
-        options.set_prefix_same_as_start(true);
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::OUTCOMES), options);
-        let prefix = keys::outcome_v7_prefix(millis);
-        rows.seek(prefix);
-        while let Some((key, value)) = rows.item() {
-            if !key.starts_with(&prefix) {
-                break;
-            }
-            let found = outcomes::find(key, value, id);
-            if let Some(block) = found.map_err(|damage| damaged(format!("id {id}: {damage}")))? {
-                return Ok(Some(block));
-            }
-            rows.next();
-        }
-        rows.status().map(|()| None).map_err(io)
+    fn versions_after(
+        &self,
+        key: BalanceKey,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<(CommitSeq, Balance)>, StoreError> {
+        self.versions_after_impl(key, after, limit)
+    }
+
+    fn record_at(&self, key: &Key, seq: CommitSeq) -> Result<Option<RecordVersion>, StoreError> {
+        self.record_as_of(key, seq)
+    }
+
+    fn latest_records(&self, record: &mut dyn FnMut(Key, CommitSeq)) -> Result<(), StoreError> {
+        self.newest_records(record)
+    }
+
+    fn block_with(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError> {
+        self.block_of_id(IdIndex::Outcomes, id)
+    }
+
+    fn open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Result<(), StoreError> {
+        self.all_open_holds(hold)
+    }
+
+    fn block_resolving(&self, token: Token) -> Result<Option<BlockNumber>, StoreError> {
+        self.block_of_id(IdIndex::Resolved, token.request())
+    }
+
+    fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, StoreError> {
+        self.seq_of_reference(asset, reference)
+    }
+
+    fn horizon(&self) -> Result<CommitSeq, StoreError> {
+        Ok(self.horizon.get())
+    }
+
+    fn collect_garbage(&self, horizon: CommitSeq) -> Result<(), StoreError> {
+        self.collect_garbage_impl(horizon)
     }
 
     fn latest(
@@ -127,17 +137,7 @@ impl VersionStore for RocksStore {
     }
 
     fn ids_since(&self, millis: u64, id: &mut dyn FnMut(RequestId)) -> Result<(), StoreError> {
-        let mut rows = self.scan(keys::OUTCOMES);
-        rows.seek(keys::outcome_v7_prefix(millis.min((1 << 48) - 1)));
-        while let Some((key, value)) = rows.item() {
-            if key.first() != Some(&(KeyKind::OutcomeV7 as u8)) {
-                break;
-            }
-            outcomes::visit_row(key, value, |found, _| id(found))
-                .map_err(|damage| damaged(format!("request ids {key:02x?}: {damage}")))?;
-            rows.next();
-        }
-        rows.status().map_err(io)
+        self.ids_v7_since(IdIndex::Outcomes, millis, &mut |found, _| id(found))
     }
 
     fn applied(&self) -> Result<Applied, StoreError> {
@@ -150,13 +150,17 @@ impl VersionStore for RocksStore {
                 }),
             }
         };
-        Ok(Applied { versions: of(Family::Versions)?, outcomes: of(Family::Outcomes)? })
+        Ok(Applied {
+            versions: of(Family::Versions)?,
+            outcomes: of(Family::Outcomes)?,
+            records: of(Family::Records)?,
+        })
     }
 
     fn is_behind(&self) -> Result<bool, StoreError> {
-        for family in [keys::VERSIONS, keys::OUTCOMES] {
+        for family in Family::ALL {
             let name = rocksdb::properties::num_files_at_level(0);
-            let runs = self.db.property_value_cf(self.family(family), &name).map_err(io)?;
+            let runs = self.db.property_value_cf(self.family(family.name()), &name).map_err(io)?;
             let runs = runs.and_then(|runs| runs.trim().parse::<u64>().ok());
             if runs.is_some_and(|runs| runs >= RUNS_MAX) {
                 return Ok(true);
@@ -171,17 +175,7 @@ impl VersionStore for RocksStore {
         to: Position,
         bulk: bool,
     ) -> Result<Box<dyn FamilyWriter + '_>, StoreError> {
-        if self.read_only {
-            return Err(StoreError::Io("the data directory was opened to look at only".into()));
-        }
-        let mut writer: Box<dyn FamilyWriter + '_> = if bulk {
-            Box::new(BulkWriter::open(self, family)?)
-        } else {
-            Box::new(SmallWriter { store: self, family, batch: WriteBatch::default() })
-        };
-        // The mark sorts before every row.
-        writer.row(&keys::APPLIED_MARK, &encode_position(to))?;
-        Ok(writer)
+        self.begin_fold(family, to, bulk)
     }
 }
 
@@ -191,70 +185,6 @@ impl RocksStore {
         let mut options = ReadOptions::default();
         options.set_total_order_seek(true);
         self.db.raw_iterator_cf_opt(self.family(family), options)
-    }
-
-    fn block_of_other(&self, id: RequestId) -> Result<Option<BlockNumber>, StoreError> {
-        let key = keys::outcome_other(id);
-        let row = self.db.get_pinned_cf(self.family(keys::OUTCOMES), key).map_err(io)?;
-        let mut block = None;
-        if let Some(value) = row {
-            outcomes::visit_row(&key, &value, |_, found| block = Some(found))
-                .map_err(|damage| damaged(format!("id {id}: {damage}")))?;
-        }
-        Ok(block)
-    }
-}
-
-/// One sorted file, written beside the database and moved in.
-struct BulkWriter<'a> {
-    store: &'a RocksStore,
-    family: Family,
-    file: SstFileWriter<'a>,
-    path: PathBuf,
-}
-
-impl<'a> BulkWriter<'a> {
-    fn open(store: &'a RocksStore, family: Family) -> Result<Self, StoreError> {
-        let number = store.files.fetch_add(1, Ordering::Relaxed);
-        let path = store.ingest.join(format!("{}-{number}.sst", family.name()));
-        let options = match family {
-            Family::Versions => &store.options.versions,
-            Family::Outcomes => &store.options.outcomes,
-        };
-        let file = SstFileWriter::create(options);
-        file.open(&path).map_err(io)?;
-        Ok(Self { store, family, file, path })
-    }
-}
-
-impl FamilyWriter for BulkWriter<'_> {
-    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.file.put(key, value).map_err(io)
-    }
-
-    fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
-        self.file.finish().map_err(io)?;
-        let family = self.store.family(self.family.name());
-        let ingest = &self.store.options.ingest;
-        self.store.db.ingest_external_file_cf_opts(family, ingest, vec![&self.path]).map_err(io)
-    }
-}
-
-/// One atomic write through the memtable.
-struct SmallWriter<'a> {
-    store: &'a RocksStore,
-    family: Family,
-    batch: WriteBatch,
-}
-
-impl FamilyWriter for SmallWriter<'_> {
-    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.batch.put_cf(self.store.family(self.family.name()), key, value);
-        Ok(())
-    }
-
-    fn commit(self: Box<Self>) -> Result<(), StoreError> {
-        self.store.db.write_opt(self.batch, &self.store.options.unsynced).map_err(io)
     }
 }
 

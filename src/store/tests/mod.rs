@@ -2,11 +2,15 @@
 
 mod core;
 #[cfg(feature = "rocksdb")]
+mod expiry;
+#[cfg(feature = "rocksdb")]
 mod node;
 #[cfg(feature = "rocksdb")]
 mod on_disk;
 #[cfg(feature = "rocksdb")]
+mod past;
+#[cfg(feature = "rocksdb")]
 mod refused;
 #[cfg(feature = "rocksdb")]
 mod running;
-mod world;
+pub(in crate::store) mod world;

@@ -68,7 +68,7 @@ impl Node {
         let recovered = recovery::recover(&*store, &*store, mark, &directory, fold_max)?;
         let (poison, clock) = (Poison::new(), Arc::new(SystemClock));
         let durable = Arc::new(Durable::new(recovered.last));
-        let applied = Arc::new(Progress::new(recovered.applied.both()));
+        let applied = Arc::new(Progress::new(recovered.applied.all()));
         let (unfolded, in_flight) = (Arc::new(Unfolded::new()), Arc::new(InFlight::new()));
         let reader = Reader::new(
             store.clone(),

@@ -1,14 +1,17 @@
 //! What a start finds after a stop, a crash, or half a fold.
 
 use super::node::{Node, limits};
-use super::world::{World, deposit, swap};
+use super::world::{Fate, World, deposit, deposit_as, prepare, resolve, swap, withdraw, write};
 use crate::address::{Address, Link};
 use crate::config::Limits;
 use crate::directory::Directory;
-use crate::request::{AssetSpec, Command};
+use crate::error::Reject;
+use crate::request::{Action, AssetSpec, Command, Purpose};
 use crate::store::materializer::Folder;
-use crate::store::{Durability, Journal, VersionStore, recovery, rocks};
-use crate::types::{AccountId, Amount, AssetId, BalanceKey, BlockNumber, ChainId, ChainKind};
+use crate::store::{Applied, Durability, Journal, Position, VersionStore, recovery, rocks};
+use crate::types::{
+    AccountId, Amount, AssetId, BalanceKey, BlockNumber, ChainId, ChainKind, CommitSeq, Key, Time,
+};
 
 const ACCOUNTS: u64 = 10;
 
@@ -25,6 +28,38 @@ fn some_work(node: &Node, world: &mut World) {
         let swaps = (0..25).map(|n| swap((n + round) % ACCOUNTS, (n + 3 + round) % ACCOUNTS, 7));
         let swaps = swaps.collect();
         node.answered(world.settle(swaps));
+        if round % 5 == 0 {
+            in_two_phases(node, world, round);
+        }
+    }
+}
+
+/// Holds that end in every way and at once, in the next block, or not at all; a reference; values.
+fn in_two_phases(node: &Node, world: &mut World, round: u64) {
+    let mut commands: Vec<_> = (0..6).map(|n| prepare(n, n + 1, 3)).collect();
+    commands.extend([withdraw(round % ACCOUNTS, 0, 5), withdraw(round % ACCOUNTS, 1, 5)]);
+    commands.push(deposit_as(1, 0, 1, &format!("tx {}", world.seq)));
+    let (a, b) = (format!("a{round}"), world.seq.to_string());
+    commands.push(write(&[(&a, &b), ("shared", &b), ("gone", if round == 0 { "x" } else { "" })]));
+    // One that an earlier fold, or an earlier run, has left open.
+    if let Some(hold) = world.holds.values().next() {
+        let action = match hold.purpose {
+            Purpose::Swap(_) => Action::Rollback,
+            Purpose::Withdrawal(_) => Action::Cancel,
+        };
+        commands.push(resolve(hold.token.request(), action));
+    }
+    let told = world.settle(commands);
+    let ids = told.ids.clone();
+    node.answered(told);
+    let ends = [Action::Commit, Action::Rollback, Action::Expire].into_iter().zip(&ids);
+    let ends = ends.chain([(Action::Confirm, &ids[6])]);
+    node.answered(world.settle(ends.map(|(action, id)| resolve(*id, action)).collect()));
+    // Made and ended in one block.
+    let id = world.next_id();
+    let both = [(id, prepare(2, 3, 1)), (world.next_id(), resolve(id, Action::Commit))];
+    for (id, command) in both {
+        node.answered(world.decide(vec![(id, command, Fate::Settles)]));
     }
 }
 
@@ -32,9 +67,12 @@ fn some_work(node: &Node, world: &mut World) {
 fn check(node: &Node, world: &World) {
     assert_eq!(node.recovered.last.seq, world.seq);
     assert_eq!(node.reader.applied_seq(), world.seq);
+    let mut holds = Vec::new();
+    recovery::holds(&*node.store, |hold| holds.push(hold)).unwrap();
+    assert!(holds.iter().eq(world.holds.values()), "{holds:?}");
     let mut found = Vec::new();
-    let count = recovery::balances(&*node.store, &node.recovered, |key, balance, version| {
-        found.push((key, version, balance));
+    let count = recovery::balances(&*node.store, &node.recovered, &holds, |key, now, version| {
+        found.push((key, version, now));
     });
     let latest: Vec<_> = world
         .history
@@ -47,6 +85,39 @@ fn check(node: &Node, world: &World) {
     assert_eq!(found, latest);
     assert_eq!(count, Ok(latest.len() as u64));
     node.compare(world, ACCOUNTS, (0..=world.seq.get()).step_by(13));
+    check_families(node, world);
+}
+
+/// Resolutions, references and values are in the store as the model has them.
+fn check_families(node: &Node, world: &World) {
+    let store = &*node.store;
+    for (token, (seq, _)) in &world.resolved {
+        let block = store.block_resolving(*token).unwrap();
+        assert_eq!(block, store.block_of(*seq).unwrap(), "hold {token}");
+    }
+    for token in world.holds.keys() {
+        assert_eq!(store.block_resolving(*token).unwrap(), None, "hold {token}");
+    }
+    for ((asset, reference), seq) in &world.credited {
+        assert_eq!(store.credited(*asset, *reference).unwrap(), Some(*seq));
+        assert_eq!(store.credited(AssetId::new(9), *reference).unwrap(), None);
+    }
+    let mut newest = Vec::new();
+    recovery::records(store, |key, seq| newest.push((key, seq))).unwrap();
+    newest.sort();
+    let expected = world
+        .records
+        .iter()
+        .map(|(key, versions)| (key.clone(), *versions.last_key_value().expect("not empty").0));
+    assert!(newest.into_iter().eq(expected));
+    for (key, versions) in &world.records {
+        for seq in (0..=world.seq.get()).map(CommitSeq::new) {
+            let found = store.record_at(key, seq).unwrap().map(|found| (found.seq, found.value));
+            let expected = versions.range(..=seq).next_back();
+            assert_eq!(found, expected.map(|(seq, value)| (*seq, value.clone())), "{key} at {seq}");
+        }
+    }
+    assert_eq!(store.record_at(&Key::new(*b"share"), world.seq).unwrap(), None);
 }
 
 #[test]
@@ -74,6 +145,8 @@ fn a_restart_finds_everything_and_so_does_the_next() {
     let mut moved = World::new(3);
     (moved.time, moved.seq) = (world.time, world.seq);
     moved.history = world.history.clone();
+    (moved.holds, moved.resolved) = (world.holds.clone(), world.resolved.clone());
+    (moved.credited, moved.records) = (world.credited.clone(), world.records.clone());
     let node = Node::start(data.path(), &limits(3)).unwrap();
     check(&node, &moved);
     node.stop();
@@ -84,7 +157,7 @@ fn half_a_fold_is_folded_again_without_a_trace() {
     let data = tempfile::tempdir().unwrap();
     let mut world = World::new(1);
     let lazy = lazy();
-    for family in ["outcomes", "versions"] {
+    for family in ["outcomes", "versions", "records"] {
         for bulk in [false, true] {
             let node = Node::start_unfolded(data.path(), &lazy).unwrap();
             check(&node, &world);
@@ -94,16 +167,20 @@ fn half_a_fold_is_folded_again_without_a_trace() {
             // One family gets its fold, then the process dies.
             let opened = rocks::open(data.path(), Durability::Off).unwrap();
             let mut folder = Folder::new(opened.store.applied().unwrap());
-            let behind = opened.store.applied().unwrap().both().block;
+            let behind = opened.store.applied().unwrap().all().block;
             for block in opened.store.read_from(behind.next()) {
                 folder.add(&block.unwrap());
             }
             match family {
                 "outcomes" => folder.finish_outcomes(&*opened.store, bulk).unwrap(),
-                _ => folder.finish_versions(&*opened.store, bulk).unwrap(),
+                "versions" => folder.finish_versions(&*opened.store, bulk).unwrap(),
+                _ => folder.finish_records(&*opened.store, bulk).unwrap(),
             }
-            let applied = opened.store.applied().unwrap();
-            assert_ne!(applied.versions, applied.outcomes);
+            let Applied { versions, outcomes, records } = opened.store.applied().unwrap();
+            assert_eq!(
+                [versions, outcomes, records].iter().filter(|at| at.block > behind).count(),
+                1
+            );
         }
     }
     let node = Node::start(data.path(), &lazy).unwrap();
@@ -124,7 +201,7 @@ fn point_reads_in_the_store_equal_account_reads() {
     let node = Node::start(data.path(), &limits(1)).unwrap();
     some_work(&node, &mut world);
     node.drain();
-    for seq in (0..=world.seq.get()).step_by(7).map(crate::types::CommitSeq::new) {
+    for seq in (0..=world.seq.get()).step_by(7).map(CommitSeq::new) {
         for account in (0..ACCOUNTS + 1).map(AccountId::new) {
             let now = node.store.account_at(account, seq).unwrap();
             for asset in [0, 1, 2].map(AssetId::new) {
@@ -210,4 +287,40 @@ fn looking_changes_nothing_and_reads_every_block() {
     drop(tail);
     drop((opened, again));
     assert_eq!(before, (list(data.path()), list(&data.path().join("db"))));
+}
+
+#[test]
+fn blocks_are_found_by_seq_and_by_time() {
+    let data = tempfile::tempdir().unwrap();
+    let mut world = World::new(2);
+    let node = Node::start(data.path(), &limits(2)).unwrap();
+    assert_eq!(node.store.block_of(CommitSeq::new(1)).unwrap(), None);
+    assert_eq!(node.store.position_at(Time::NEVER).unwrap(), Position::default());
+    some_work(&node, &mut world);
+    // A block without commits.
+    let refused = (world.next_id(), swap(1, 2, 1), Fate::Refused(Reject::Expired));
+    node.answered(world.decide(vec![refused]));
+    node.crash();
+    for _ in 0..2 {
+        let opened = rocks::open(data.path(), Durability::Off).unwrap();
+        let store = opened.store;
+        let (mut before, mut blocks) = (Position::default(), 0);
+        for block in store.read_from(BlockNumber::new(1)) {
+            let (header, end) =
+                (*block.as_ref().unwrap().header(), Position::after(&block.unwrap()));
+            for seq in (before.seq.get() + 1..=end.seq.get()).map(CommitSeq::new) {
+                assert_eq!(store.block_of(seq).unwrap(), Some(header.number));
+            }
+            let just_before = Time::new(header.time.get() - 1);
+            assert_eq!(store.position_at(just_before).unwrap(), before);
+            assert_eq!(store.position_at(header.time).unwrap(), end);
+            (before, blocks) = (end, blocks + 1);
+        }
+        assert!(blocks > 30);
+        assert_eq!(before.seq, world.seq);
+        assert_eq!(store.position_at(Time::NEVER).unwrap(), before);
+        for never in [0, world.seq.get() + 1, u64::MAX] {
+            assert_eq!(store.block_of(CommitSeq::new(never)).unwrap(), None);
+        }
+    }
 }

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use super::node::{Node, limits};
-use super::world::{World, deposit, swap};
-use crate::store::{Durability, StoreError, keys, rocks};
-use crate::types::BlockNumber;
+use super::world::{World, deposit, prepare, swap, withdraw};
+use crate::directory::Directory;
+use crate::request::Purpose;
+use crate::store::{Durability, StoreError, holds, keys, recovery, rocks};
+use crate::types::{AccountId, BlockNumber, RequestId, Token};
 
 fn refusal(data: &Path) -> StoreError {
     match Node::start(data, &limits(2)) {
@@ -101,6 +103,84 @@ fn a_lost_database_or_family_is_not_made_anew() {
     assert!(!data.path().join("db").exists());
 }
 
+/// Makes the mark say that the directory has another format; returns the file's bytes.
+fn mark_of_format(path: &Path, format: u32) -> Vec<u8> {
+    let mut mark = fs::read(path).unwrap();
+    for slot in [0, 4_096] {
+        mark[slot + 8..slot + 12].copy_from_slice(&format.to_be_bytes());
+        let crc = crc32c::crc32c(&mark[slot..slot + 28]);
+        mark[slot + 28..slot + 32].copy_from_slice(&crc.to_be_bytes());
+    }
+    fs::write(path, &mark).unwrap();
+    mark
+}
+
+#[test]
+fn a_format_that_was_never_released_is_told_from_damage() {
+    let data = tempfile::tempdir().unwrap();
+    filled(data.path());
+    let families = ["default"].into_iter().chain(keys::FAMILIES);
+    let path = data.path().join("db");
+    let mut db = rocksdb::DB::open_cf(&rocksdb::Options::default(), path, families).unwrap();
+    // It had neither.
+    db.drop_cf(keys::RECORDS).unwrap();
+    db.drop_cf(keys::BLOCKS).unwrap();
+    drop(db);
+    let mark = mark_of_format(&data.path().join("mark"), 1);
+    for _ in 0..2 {
+        let error = refusal(data.path());
+        assert_eq!(error, StoreError::OlderFormat { found: 1 });
+        assert!(error.to_string().contains("was never released; start with a new directory"));
+        assert_eq!(rocks::open_read_only(data.path()).err(), Some(error));
+    }
+    assert_eq!(fs::read(data.path().join("mark")).unwrap(), mark);
+}
+
+#[test]
+fn holds_that_do_not_add_up_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let mut world = World::new(2);
+    let node = Node::start(data.path(), &limits(2)).unwrap();
+    node.answered(world.settle(vec![deposit(1, 0, 50), deposit(2, 1, 50)]));
+    let told = world.settle(vec![prepare(1, 2, 20), withdraw(1, 0, 7)]);
+    let ids = told.ids.clone();
+    node.answered(told);
+    node.stop();
+    let found = |data: &Path| {
+        let opened = rocks::open(data, Durability::Off).unwrap();
+        let (store, directory) = (&*opened.store, Directory::new());
+        let recovered = recovery::recover(store, store, opened.mark, &directory, 100).unwrap();
+        let mut holds = Vec::new();
+        recovery::holds(store, |hold| holds.push(hold))?;
+        recovery::balances(store, &recovered, &holds, |_, _, _| {}).map(|_| holds.len())
+    };
+    assert_eq!(found(data.path()), Ok(2));
+    let rows: Vec<_> = ids.into_iter().map(|id| keys::hold(Token::of(id))).collect();
+    let mut kept = Vec::new();
+    raw(data.path(), |db| {
+        let family = db.cf_handle(keys::OUTCOMES).unwrap();
+        kept = db.get_cf(family, rows[1]).unwrap().unwrap();
+        db.delete_cf(family, rows[1]).unwrap();
+    });
+    let error = found(data.path()).unwrap_err().to_string();
+    let what = "account 1 has 27 of asset 0 set aside, but its open holds add up to 20";
+    assert!(error.contains(what), "{error}");
+    // Back, and once more under another token, on an account that has nothing.
+    raw(data.path(), |db| {
+        let family = db.cf_handle(keys::OUTCOMES).unwrap();
+        db.put_cf(family, rows[1], &kept).unwrap();
+        let mut foreign = Vec::new();
+        let mut hold = holds::decode(&rows[1], &kept).unwrap();
+        let Purpose::Withdrawal(transfer) = &mut hold.purpose else { panic!("{hold:?}") };
+        transfer.account = AccountId::new(77);
+        holds::encode(hold, &mut foreign);
+        db.put_cf(family, keys::hold(Token::of(RequestId::new(5))), foreign).unwrap();
+    });
+    let error = found(data.path()).unwrap_err().to_string();
+    let what = "account 77 has 0 of asset 0 set aside, but its open holds add up to 7";
+    assert!(error.contains(what), "{error}");
+}
+
 #[test]
 fn a_newer_format_is_refused_before_anything_is_touched() {
     let data = tempfile::tempdir().unwrap();
@@ -111,19 +191,15 @@ fn a_newer_format_is_refused_before_anything_is_touched() {
             db.put_cf(family, keys::FORMAT, format.to_be_bytes()).unwrap();
         });
     };
-    meta(2);
+    meta(3);
     let error = refusal(data.path()).to_string();
-    assert!(error.contains("has format 2, this build knows up to 1"), "{error}");
+    assert!(error.contains("has format 3, this build knows up to 2"), "{error}");
     meta(1);
+    assert_eq!(refusal(data.path()), StoreError::OlderFormat { found: 1 });
+    meta(2);
     // The mark says it too, and is looked at first.
     let path = data.path().join("mark");
-    let mut mark = fs::read(&path).unwrap();
-    for slot in [0, 4_096] {
-        mark[slot + 8..slot + 12].copy_from_slice(&9u32.to_be_bytes());
-        let crc = crc32c::crc32c(&mark[slot..slot + 28]);
-        mark[slot + 28..slot + 32].copy_from_slice(&crc.to_be_bytes());
-    }
-    fs::write(&path, &mark).unwrap();
+    let mark = mark_of_format(&path, 9);
     let error = refusal(data.path()).to_string();
     assert!(error.contains("has format 9"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), mark);

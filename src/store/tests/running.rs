@@ -7,11 +7,14 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::node::{Node, limits};
-use super::world::{Fate, World, deposit, swap};
+use super::world::{Fate, World, deposit, prepare, resolve, swap, withdraw, write};
 use crate::error::Reject;
 use crate::message::{Answer, ToLog};
-use crate::request::Outcome;
-use crate::store::{CommitLog, Group, StoreError, VersionStore};
+use crate::request::{Action, Outcome};
+use crate::store::audit::audit;
+use crate::store::replay::{compare, replay_to};
+use crate::store::rocks::{self, Opened};
+use crate::store::{CommitLog, Durability, Group, StoreError, VersionStore};
 use crate::types::{Amount, CommitSeq, RequestId};
 
 const ACCOUNTS: u64 = 20;
@@ -223,4 +226,63 @@ fn duplicates_are_answered_after_what_they_repeat() {
     first.blocking_recv().unwrap();
     assert_eq!(node.durable.decisions(), 2);
     node.stop();
+}
+
+/// Holds of each end, withdrawals, values written and deleted; some are left open.
+fn use_everything(world: &mut World, node: &Node) {
+    let told = world.settle(vec![
+        deposit(1, 0, 500),
+        prepare(1, 2, 10),
+        prepare(2, 3, 20),
+        prepare(3, 4, 30),
+        withdraw(4, 0, 40),
+        withdraw(5, 0, 50),
+        write(&[("a", "one"), ("b", "two")]),
+    ]);
+    let [_, moved, back, late, out, kept, _] = told.ids[..] else { unreachable!("seven requests") };
+    node.answered(told);
+    world.time = crate::types::Time::new(world.time.get() + 60_000_000);
+    let id = world.next_id();
+    node.answered(world.decide(vec![
+        (id, resolve(moved, Action::Commit), Fate::Settles),
+        (late, resolve(late, Action::Expire), Fate::Settles),
+    ]));
+    let done = world.seq;
+    let id = world.next_id();
+    node.answered(world.decide(vec![(id, resolve(moved, Action::Commit), Fate::Done(done))]));
+    node.answered(world.settle(vec![
+        resolve(back, Action::Rollback),
+        resolve(out, Action::Confirm),
+        resolve(kept, Action::Cancel),
+        write(&[("a", ""), ("b", "three")]),
+        prepare(1, 2, 60),
+    ]));
+}
+
+#[test]
+fn what_was_stored_stands_up_to_the_audit_and_the_replay() {
+    let data = tempfile::tempdir().unwrap();
+    let (mut world, mut rng) = (World::new(2), SmallRng::seed_from_u64(10));
+    let node = Node::start(data.path(), &limits(2)).unwrap();
+    node.answered(fund(&mut world));
+    for round in 0..6 {
+        node.answered(random_swaps(&mut world, &mut rng, 100));
+        if round % 2 == 1 {
+            use_everything(&mut world, &node);
+        }
+    }
+    node.stop();
+    let seqs: Vec<u64> = (0..=world.seq.get()).step_by(37).chain([world.seq.get()]).collect();
+    for horizon in [0, 200, 400] {
+        let Opened { store, mark, .. } = rocks::open(data.path(), Durability::Off).unwrap();
+        let horizon = CommitSeq::new(horizon);
+        store.collect_garbage(horizon).unwrap();
+        let report = audit(&*store, &*store, &*store, mark, 5_000, &mut |_| {}).unwrap();
+        assert_eq!((report.end.seq, report.horizon), (world.seq, horizon));
+        assert_eq!((report.holds, report.resolved, report.random_versions), (3, 15, 5_000));
+        for seq in seqs.iter().map(|seq| CommitSeq::new(*seq)) {
+            let state = replay_to(&*store, seq).unwrap();
+            assert_eq!(compare(&state, &*store).is_ok(), seq >= horizon, "as of seq {seq}");
+        }
+    }
 }

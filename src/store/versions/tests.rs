@@ -128,7 +128,7 @@ type Commits = Vec<(Txn, Vec<Balance>)>;
 
 /// The slots that a running engine would name: dense, one a balance.
 fn slots(known: &mut HashMap<BalanceKey, u32>, commits: &Commits) -> Vec<u32> {
-    let keys = commits.iter().flat_map(|(txn, _)| txn.ops().map(|op| op.key));
+    let keys = commits.iter().flat_map(|(txn, _)| txn.row_ops().map(|op| op.key));
     let slot = |key| {
         let next = known.len() as u32;
         *known.entry(key).or_insert(next)

@@ -32,6 +32,7 @@ fn report(line: &str, change: impl FnOnce(&mut Tally)) -> Report {
         ran: &ran,
         drained_seconds: 3.0,
         metrics: &Reading::default(),
+        holds_open: 0,
         cpu: &cpu,
         disk_bytes: [45e6, 90e6],
         probes: (args.batch == 1).then_some([probe, Probe { p50_ms: 3.0, ..probe }]),
@@ -73,6 +74,9 @@ fn the_json_has_every_field_of_the_interface() {
     }
     for name in ["cpu", "cores", "kernel", "file_system", "build"] {
         assert!(object["environment"].get(name).is_some(), "{name}");
+    }
+    for name in ["retries", "gave_up", "requests", "conflict_kinds", "holds_open"] {
+        assert!(object.get(name).is_some(), "{name} is missing");
     }
     assert_eq!(object["mode"], "swap");
     assert_eq!(object["durability"], "sync");
@@ -116,6 +120,29 @@ fn a_refusal_that_was_not_asked_for_is_a_failure() {
         tally.rejected.insert("expired", 1);
     };
     assert_eq!(report("--funds tight", expired).false_refusals, 1);
+}
+
+#[test]
+fn conflicts_are_what_transactions_were_refused_for() {
+    let report = report("--mode transaction --retries 3", |tally| {
+        (tally.conflicts, tally.retries, tally.gave_up) = (1_500, 1_200, 300);
+    });
+    let object = json(&report);
+    assert_eq!(object["mode"], "transaction");
+    assert_eq!((&object["conflicts"], &object["retries"]), (&1_500.into(), &1_200.into()));
+    assert_eq!((&object["gave_up"], &object["retries_max"]), (&300.into(), &3.into()));
+    assert_eq!(object["swaps_attempted"], 900_300);
+    assert!(report.is_sound(), "giving up is no false refusal");
+    let text = report.to_string();
+    assert!(text.contains("1,200 tried again, 300 swaps given up after 3 retries"), "{text}");
+}
+
+#[test]
+fn a_hold_that_is_left_open_is_a_failure() {
+    let mut report = report("--mode two-phase", |_| {});
+    assert!(report.is_sound() && !report.to_string().contains("OPEN"));
+    report.holds_open = 2;
+    assert!(!report.is_sound() && report.to_string().contains("HOLDS LEFT OPEN: 2"));
 }
 
 #[test]

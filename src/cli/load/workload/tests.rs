@@ -42,6 +42,44 @@ fn the_seed_and_the_number_of_the_client_decide_everything() {
 }
 
 #[test]
+fn the_swaps_are_the_same_in_every_mode() {
+    for line in ["", "--funds tight", "--skew hot:1"] {
+        let sent: Vec<_> = client(line, 2).submission(500, 0).iter().map(legs).collect();
+        let mut other = client(line, 2);
+        let mut planned: Vec<_> = other.plan_batch(500).map(PlannedSwap::legs).collect();
+        assert_eq!(planned, sent, "{line}");
+        // However many ids it needs on the way.
+        let mut interrupted = client(line, 2);
+        planned = interrupted.plan_batch(500).map(PlannedSwap::legs).collect();
+        (0..77).for_each(|_| _ = interrupted.other_id(0));
+        planned.extend(interrupted.plan_batch(100).map(PlannedSwap::legs));
+        let more: Vec<_> = other.plan_batch(100).map(PlannedSwap::legs).collect();
+        assert_eq!(planned[500..], more, "{line}");
+    }
+}
+
+#[test]
+fn ids_are_not_drawn_twice() {
+    let mut client = client("", 1);
+    let mut ids: HashSet<_> = client.submission(5_000, 9).iter().map(|it| it.id).collect();
+    (0..5_000).for_each(|_| assert!(ids.insert(client.other_id(9))));
+}
+
+#[test]
+fn a_swap_touches_the_balances_of_both_sides_of_both_legs() {
+    let swap = client("", 0).plan_batch(1).next().unwrap();
+    let of = |account, asset| BalanceKey { account, asset };
+    let [out, back] = swap.legs();
+    let expected = [
+        of(out.from, out.asset),
+        of(out.to, out.asset),
+        of(back.from, back.asset),
+        of(back.to, back.asset),
+    ];
+    assert_eq!(swap.balances(), expected);
+}
+
+#[test]
 fn every_swap_has_two_parties_two_assets_and_amounts_in_range() {
     for line in [
         "",

@@ -13,186 +13,20 @@
 //! Messages carry batches, as the hop between two threads costs as much as a hundred swaps.
 //! A batch is shared, not copied: every actor reads the same [`Txn`]s.
 
+mod ops;
+mod txn;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::error::{Malformed, Reject};
-use crate::request::{Command, Receipt, Refusal, Request};
-use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, Leg, RequestId, Time,
-};
+use crate::error::Reject;
+use crate::request::{Receipt, Refusal};
+use crate::types::{Amount, AssetId, Balance, CommitSeq, RequestId, Subject, Time, Token};
 
-/// Which way an operation moves a balance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Takes from the account; needs funds.
-    Debit,
-    /// Gives to the account; needs none.
-    Credit,
-}
-
-/// One request's net effect on one balance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Op {
-    /// Whose balance, of what.
-    pub key: BalanceKey,
-    /// Which way.
-    pub side: Side,
-    /// How much. Zero (always a credit) where a request's legs cancel out on this balance:
-    /// the row is still part of the receipt.
-    pub amount: Amount,
-}
-
-/// A request made ready on its caller's thread: checked, netted, digested.
-#[derive(Clone, Debug)]
-pub struct Txn {
-    /// The caller's id.
-    pub id: RequestId,
-    /// Hash of everything but the id: the same id with another digest is refused.
-    pub digest: u64,
-    /// See [`Request::deadline`].
-    pub deadline: Time,
-    /// What to do.
-    pub command: Command,
-    /// Which shards own a balance that it touches: bit *n* for shard *n*.
-    pub shards: u64,
-    /// The netted operations, where legs share a balance; `None` where the legs are the operations.
-    netted: Option<Box<[Op]>>,
-}
-
-impl Txn {
-    /// Checks and nets a request for an engine of `shards` shards.
-    ///
-    /// # Errors
-    /// The field at fault: what [`Command::validate`] finds, legs that cancel out, or legs whose
-    /// sum on one balance exceeds 128 bits.
-    pub fn new(request: Request, digest: u64, shards: usize) -> Result<Self, Malformed> {
-        let Request { id, deadline, command } = request;
-        command.validate()?;
-        let netted = match &command {
-            Command::Swap(swap) if share_a_balance(swap.legs()) => Some(net(swap.legs())?),
-            _ => None,
-        };
-        let mut txn = Self { id, digest, deadline, command, shards: 0, netted };
-        txn.shards = txn.ops().fold(0, |mask, op| mask | 1 << op.key.account.shard(shards));
-        Ok(txn)
-    }
-
-    /// The operations, in the order in which their rows stand everywhere: of the legs' first
-    /// mention, payer before payee. No two share a balance.
-    pub fn ops(&self) -> Ops<'_> {
-        if let Some(netted) = &self.netted {
-            return Ops::Netted(netted.iter());
-        }
-        match &self.command {
-            Command::Swap(swap) => Ops::Legs { legs: swap.legs().iter(), payee: None },
-            Command::Deposit(to) => Ops::One(Some(Op {
-                key: BalanceKey { account: to.account, asset: to.asset },
-                side: Side::Credit,
-                amount: to.amount,
-            })),
-            Command::Withdraw(from) => Ops::One(Some(Op {
-                key: BalanceKey { account: from.account, asset: from.asset },
-                side: Side::Debit,
-                amount: from.amount,
-            })),
-            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
-                Ops::One(None)
-            }
-        }
-    }
-}
-
-/// Iterator over a transaction's operations.
-#[derive(Clone, Debug)]
-pub enum Ops<'a> {
-    /// Straight from the legs: payer, payee, payer, payee.
-    Legs {
-        /// The legs not begun.
-        legs: std::slice::Iter<'a, Leg>,
-        /// The second half of the leg begun.
-        payee: Option<Op>,
-    },
-    /// From what was netted.
-    Netted(std::slice::Iter<'a, Op>),
-    /// A deposit's or withdrawal's only one, or none.
-    One(Option<Op>),
-}
-
-impl Iterator for Ops<'_> {
-    type Item = Op;
-
-    #[inline]
-    fn next(&mut self) -> Option<Op> {
-        match self {
-            Self::Legs { legs, payee } => payee.take().or_else(|| {
-                let leg = legs.next()?;
-                let [payer, payed] = both_sides(leg);
-                *payee = Some(payed);
-                Some(payer)
-            }),
-            Self::Netted(ops) => ops.next().copied(),
-            Self::One(op) => op.take(),
-        }
-    }
-}
-
-#[inline]
-fn both_sides(leg: &Leg) -> [Op; 2] {
-    let op = |account: AccountId, side| Op {
-        key: BalanceKey { account, asset: leg.asset },
-        side,
-        amount: leg.amount,
-    };
-    [op(leg.from, Side::Debit), op(leg.to, Side::Credit)]
-}
-
-/// Whether any balance is touched by more than one leg.
-fn share_a_balance(legs: &[Leg]) -> bool {
-    legs.iter().enumerate().any(|(index, leg)| {
-        legs[..index].iter().any(|earlier| {
-            earlier.asset == leg.asset
-                && (earlier.from == leg.from
-                    || earlier.from == leg.to
-                    || earlier.to == leg.from
-                    || earlier.to == leg.to)
-        })
-    })
-}
-
-/// Nets legs per balance, in the order of first mention.
-fn net(legs: &[Leg]) -> Result<Box<[Op]>, Malformed> {
-    let mut sums: Vec<(BalanceKey, Amount, Amount)> = Vec::with_capacity(legs.len() * 2);
-    for (index, op) in legs.iter().flat_map(both_sides).enumerate() {
-        let place = sums.iter().position(|(key, ..)| *key == op.key).unwrap_or_else(|| {
-            sums.push((op.key, Amount::ZERO, Amount::ZERO));
-            sums.len() - 1
-        });
-        let (_, debits, credits) = &mut sums[place];
-        let sum = if op.side == Side::Debit { debits } else { credits };
-        *sum = sum.checked_add(op.amount).ok_or_else(|| {
-            let field = format!("legs[{}].amount", index / 2);
-            Malformed::new(field, "brings the sum on one balance above 128 bits")
-        })?;
-    }
-    let ops: Box<[Op]> = sums.into_iter().map(|(key, out, into)| net_op(key, out, into)).collect();
-    if ops.iter().all(|op| op.amount == Amount::ZERO) {
-        return Err(Malformed::new("legs", "cancel each other out; nothing would move"));
-    }
-    Ok(ops)
-}
-
-fn net_op(key: BalanceKey, debits: Amount, credits: Amount) -> Op {
-    match debits.checked_sub(credits) {
-        Some(rest) if rest > Amount::ZERO => Op { key, side: Side::Debit, amount: rest },
-        _ => {
-            let rest = credits.checked_sub(debits).expect("debits are no more than credits");
-            Op { key, side: Side::Credit, amount: rest }
-        }
-    }
-}
+pub use ops::{Op, Ops, Side};
+pub use txn::Txn;
 
 /// A transaction's place in the coordinator's order of requests. Earlier compares as less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,6 +57,13 @@ pub struct AnswerSlot {
     pub submission: u64,
     /// Index in the submission.
     pub position: u32,
+    /// Whether the transaction was in an earlier batch, and was given back there.
+    pub again: bool,
+}
+
+impl AnswerSlot {
+    /// Where nobody waits: the engine itself asked.
+    pub const NOBODY: Self = Self { submission: u64::MAX, position: 0, again: false };
 }
 
 /// A shard's answer to one transaction.
@@ -232,8 +73,12 @@ pub enum Vote {
     Yes,
     /// Impossible whatever they turn out to be, as of the seq given.
     No(Reject, CommitSeq),
-    /// It depends on earlier ones; a late yes or no follows.
+    /// It depends on earlier ones; a late vote, which is not a wait, follows.
     Wait,
+    /// A transaction met something undecided, which it does not wait for.
+    Busy(Box<Subject>),
+    /// A balance is locked by that exclusive hold.
+    Locked(Token),
 }
 
 /// A shard's votes: the first ones on a batch, late ones, or both.
@@ -246,7 +91,7 @@ pub struct Votes {
     pub batch: Option<u64>,
     /// Index in the batch and vote, where it is not a plain yes.
     pub exceptions: Vec<(u32, Vote)>,
-    /// Yes or no on transactions that were told to wait.
+    /// Anything but another wait, on transactions that were told to wait.
     pub late: Vec<(TxnRef, Vote)>,
 }
 
@@ -265,6 +110,10 @@ pub struct Decision {
     pub refusals: Vec<RefusedTxn>,
     /// Requests whose id was seen before: their outcome is (or is about to be) in the journal.
     pub duplicates: Vec<TxnRef>,
+    /// Requests for what an earlier request did already.
+    pub repeats: Vec<RepeatedTxn>,
+    /// Transactions that are given back: their grants are, and they come again in a later batch.
+    pub deferred: Vec<TxnRef>,
     /// Boot-clock nanoseconds at which the last vote it needed had arrived.
     pub voted_nanos: u64,
     /// Boot-clock nanoseconds at which it was sent.
@@ -289,6 +138,17 @@ pub struct RefusedTxn {
     pub seq: CommitSeq,
 }
 
+/// A transaction that asks for what was done already: it is answered as what did it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepeatedTxn {
+    /// Which one.
+    pub txn: TxnRef,
+    /// The commit_seq of what did it.
+    pub first: CommitSeq,
+    /// The state that was seen.
+    pub seq: CommitSeq,
+}
+
 /// A balance before and after a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -299,7 +159,7 @@ pub struct Row {
 }
 
 /// The rows that a decision changed on one shard: of its commits in their order, of each commit's
-/// operations in their order, those that this shard owns.
+/// rows in their order, those that this shard owns.
 #[derive(Debug)]
 pub struct Applied {
     /// Number of the decision.
@@ -319,6 +179,8 @@ pub enum Answer {
     Settled(CommitSeq),
     /// It did not.
     Rejected(Box<Refusal>),
+    /// It asked for what had been done already: the receipt of that seq, which is durable, is the answer.
+    Done(CommitSeq),
     /// The id was seen before: the journal has the outcome, in a block that is durable.
     Duplicate(Box<Repeated>),
 }
@@ -406,6 +268,15 @@ pub struct AccountBalances {
     pub seq: CommitSeq,
     /// By asset, ascending; only balances that were ever touched.
     pub balances: Vec<BalanceNow>,
+}
+
+/// Balances that were asked for by name, from one snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManyBalances {
+    /// The snapshot: everything up to this had happened, and nothing after.
+    pub seq: CommitSeq,
+    /// In the order asked for: how much, and the commit_seq that last changed it (0 for never).
+    pub balances: Vec<(Balance, CommitSeq)>,
 }
 
 /// One shard's part of an audit: per asset (by number) the sum of all its balances, at one seq.

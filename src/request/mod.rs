@@ -3,6 +3,9 @@
 //! A [`Request`] is a [`Command`] under a [`RequestId`]. Its [`Outcome`] is decided once, is in
 //! the journal before anybody hears of it, and is the same however often the request is sent.
 
+mod hold;
+mod transact;
+
 use smallvec::SmallVec;
 
 use crate::address::Link;
@@ -12,8 +15,11 @@ use crate::config::{
 };
 use crate::error::{Malformed, Reject};
 use crate::types::{
-    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, RequestId, Time,
+    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, RequestId, Time, Token,
 };
+
+pub use hold::{Action, Hold, Prepare, Purpose, Resolve};
+pub use transact::{Read, Transact, Write};
 
 /// A command under the id that makes it safe to send again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +46,14 @@ pub enum Command {
     Swap(Swap),
     /// Value enters: an account is credited.
     Deposit(Transfer),
-    /// Value leaves: an account is debited, at once.
+    /// Value is about to leave: it is set aside until the withdrawal is confirmed or cancelled.
     Withdraw(Transfer),
+    /// A swap's amounts are set aside until it is committed or rolled back, or expires.
+    Prepare(Box<Prepare>),
+    /// Ends a hold.
+    Resolve(Resolve),
+    /// Happens if nothing that was read has changed since.
+    Transact(Box<Transact>),
     /// Creates an asset; the same again is accepted and changes nothing.
     PutAsset(AssetSpec),
     /// Creates an account, or adds the links it names; never removes.
@@ -84,20 +96,7 @@ impl Swap {
                 format!("has {found} legs; a swap has {SWAP_LEGS_MIN} to {SWAP_LEGS_MAX}"),
             ));
         }
-        for (index, leg) in legs.iter().enumerate() {
-            if leg.amount == Amount::ZERO {
-                return Err(Malformed::new(
-                    format!("legs[{index}].amount"),
-                    "is zero; amounts are whole numbers above zero",
-                ));
-            }
-            if leg.from == leg.to {
-                return Err(Malformed::new(
-                    format!("legs[{index}].to"),
-                    format!("pays account {} to itself; name two accounts", leg.from),
-                ));
-            }
-        }
+        check_legs("legs", &legs)?;
         Ok(Self { legs })
     }
 
@@ -105,6 +104,25 @@ impl Swap {
     pub fn legs(&self) -> &[Leg] {
         &self.legs
     }
+}
+
+/// Checks each leg by itself.
+fn check_legs(field: &str, legs: &[Leg]) -> Result<(), Malformed> {
+    for (index, leg) in legs.iter().enumerate() {
+        if leg.amount == Amount::ZERO {
+            return Err(Malformed::new(
+                format!("{field}[{index}].amount"),
+                "is zero; amounts are whole numbers above zero",
+            ));
+        }
+        if leg.from == leg.to {
+            return Err(Malformed::new(
+                format!("{field}[{index}].to"),
+                format!("pays account {} to itself; name two accounts", leg.from),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Value that enters or leaves an account.
@@ -142,6 +160,15 @@ impl Command {
             Self::Swap(_) => "swap",
             Self::Deposit(_) => "deposit",
             Self::Withdraw(_) => "withdrawal",
+            Self::Prepare(_) => "prepare",
+            Self::Resolve(resolve) => match resolve.action {
+                Action::Commit => "commit",
+                Action::Rollback => "rollback",
+                Action::Confirm => "withdrawal_confirm",
+                Action::Cancel => "withdrawal_cancel",
+                Action::Expire => "expire",
+            },
+            Self::Transact(_) => "transaction",
             Self::PutAsset(_) => "asset",
             Self::PutAccount { .. } => "account",
             Self::RemoveLink { .. } => "link",
@@ -160,7 +187,12 @@ impl Command {
     pub fn validate(&self) -> Result<(), Malformed> {
         match self {
             // Checked when it was built; netting checks the rest.
-            Self::Swap(_) | Self::RemoveLink { .. } => Ok(()),
+            Self::Swap(_) | Self::RemoveLink { .. } | Self::Resolve(_) => Ok(()),
+            Self::Prepare(prepare) if prepare.expires_in_ms == 0 => {
+                Err(Malformed::new("expires_in_ms", "is zero; give at least 1"))
+            }
+            Self::Prepare(_) => Ok(()),
+            Self::Transact(transact) => transact.validate(),
             Self::Deposit(transfer) | Self::Withdraw(transfer) => transfer.validate(),
             Self::PutAsset(spec) => spec.validate(),
             Self::PutAccount { links, .. } => {
@@ -180,6 +212,18 @@ impl Command {
 }
 
 impl Transfer {
+    /// 128 bits that stand for the reference: equal ones are credited once an asset. `None` for an
+    /// empty reference, which names nothing.
+    pub fn reference_hash(&self) -> Option<u128> {
+        if self.reference.is_empty() {
+            return None;
+        }
+        // Strong enough that nobody can make two references that collide.
+        let hash = blake3::hash(self.reference.as_bytes());
+        let (first, _) = hash.as_bytes().split_first_chunk().expect("32 bytes hold 16");
+        Some(u128::from_be_bytes(*first))
+    }
+
     fn validate(&self) -> Result<(), Malformed> {
         if self.amount == Amount::ZERO {
             return Err(Malformed::new("amount", "is zero; amounts are whole numbers above zero"));
@@ -237,10 +281,23 @@ pub struct Receipt {
     pub time: Time,
     /// What was asked for.
     pub command: Command,
-    /// A swap's legs in their order, with the balances around the whole swap; empty for other commands.
+    /// The legs in their order that moved (of a swap, a committed hold, a transaction), with the
+    /// balances around the whole request; empty for other commands.
     pub legs: SmallVec<[LegReceipt; 2]>,
-    /// A deposit's or withdrawal's balance before and after; `None` for other commands.
+    /// The balance of a deposit, or of a withdrawal at any of its stages, before and after; `None`
+    /// for other commands.
     pub change: Option<Change>,
+    /// The hold that was made or ended; `None` for other commands.
+    pub hold: Option<HoldReceipt>,
+}
+
+/// A hold that a request made or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldReceipt {
+    /// Its name.
+    pub token: Token,
+    /// When it ends, or would have ended, by itself; [`Time::NEVER`] for a withdrawal's.
+    pub expires_at: Time,
 }
 
 /// One leg, and both parties' available + held of its asset before and after the whole swap.

@@ -1,0 +1,157 @@
+//! One HTTP call, and the two ways in which it can stay without an answer.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::{Agent, Error};
+
+use crate::types::RequestId;
+
+/// How long a call may take. A request waits seconds for an exclusive hold, at most.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest answer.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Put,
+    Post,
+}
+
+/// A call.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// From the first `/` on, escaped.
+    pub(super) path: &'a str,
+    pub(super) body: Option<Value>,
+    /// The request id, if it changes something.
+    pub(super) id: Option<RequestId>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Whether it says what was asked for; else it is a problem.
+    pub(super) is_done: bool,
+    pub(super) body: Value,
+    /// The body as it came.
+    pub(super) text: String,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// There is no server: nothing was sent.
+    Unreachable(String),
+    /// It was sent, or may have been.
+    Broken(String),
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the server cannot be reached: {why}"),
+            Self::Broken(why) => write!(f, "the server gave no answer: {why}"),
+        }
+    }
+}
+
+/// Makes a call to the server at `url`.
+///
+/// # Errors
+/// No answer, or something that no server of this kind says.
+pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        // A loopback address is no business of a proxy's.
+        .proxy(None)
+        .build();
+    let agent = Agent::new_with_config(config);
+    let url = format!("{url}{}", call.path);
+    let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
+    let json = "application/json";
+    let sent = match call.method {
+        Method::Get => agent.get(url).call(),
+        Method::Put => agent.put(url).content_type(json).send(body),
+        Method::Post => agent.post(url).content_type(json).send(body),
+    };
+    let mut response = sent.map_err(|error| unanswered(&error))?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
+    let foreign = || {
+        Unanswered::Broken(format!("what answered with status {status} is no server of this kind"))
+    };
+    let body: Value = serde_json::from_str(&text).map_err(|_| foreign())?;
+    let is_done = status.is_success();
+    if !is_done && !body["code"].is_string() {
+        return Err(foreign());
+    }
+    Ok(Answer { is_done, body, text })
+}
+
+fn unanswered(error: &Error) -> Unanswered {
+    match error {
+        Error::HostNotFound | Error::ConnectionFailed => Unanswered::Unreachable(error.to_string()),
+        Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
+            Unanswered::Unreachable(io.to_string())
+        }
+        other => Unanswered::Broken(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that says the same to everybody, once.
+    fn that_says(text: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = [0; 4_096];
+            let _ = stream.read(&mut heard).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+        });
+        url
+    }
+
+    fn get(url: &str) -> Result<Answer, Unanswered> {
+        send(url, &Call { method: Method::Get, path: "/livez", body: None, id: None })
+    }
+
+    #[test]
+    fn answers_problems_and_strangers_are_told_apart() {
+        let url = that_says("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{\"a\": 1}");
+        assert!(get(&url).unwrap().is_done);
+        let url = that_says("HTTP/1.1 404 No\r\nContent-Length: 13\r\n\r\n{\"code\": \"x\"}");
+        assert!(!get(&url).unwrap().is_done);
+        for stranger in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{",
+            "SSH-2.0-OpenSSH_9.2\r\n",
+            "",
+        ] {
+            let heard = get(&that_says(stranger));
+            assert!(matches!(heard, Err(Unanswered::Broken(_))), "{stranger:?}: {heard:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_listens_nothing_was_sent() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let heard = get(&format!("http://{gone}"));
+        assert!(matches!(heard, Err(Unanswered::Unreachable(_))), "{heard:?}");
+    }
+}

@@ -1,0 +1,501 @@
+//! Forms batches: in which order requests are sequenced, and what is decided before any shard is
+//! asked.
+//!
+//! ```text
+//! given back, waits no more ─┐
+//! holds whose time is over ──┼─► next batch: screened one by one ─► the shards
+//! submissions ───────────────┘      id seen before? deadline? asset? hold? reference?
+//! ```
+//!
+//! Invariants
+//! * A batch changes the directory or moves balances, never both.
+//! * Once screened, a request is remembered by its id until its outcome is durable.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::credits::Credited;
+use super::deciding::{Exception, InFlight};
+use super::deferred::{Again, Place};
+use super::holds::Found;
+use super::ids::{Resolved, Seen, SeenBefore};
+use super::txn::{Machine, Sequenced};
+use crate::config::BATCH_REQUESTS_MAX;
+use crate::directory::Change;
+use crate::error::Reject;
+use crate::message::{AnswerSlot, Batch, NewSubmission, Txn, TxnRef};
+use crate::request::{Action, Command, Resolve, Transfer};
+use crate::types::{Subject, Time, Token};
+
+/// Expiries in one batch, at most: many at once must not keep others waiting.
+const EXPIRIES_PER_BATCH_MAX: usize = 1_024;
+
+/// A submission whose transactions are being taken into batches.
+pub(super) struct Partial {
+    pub(super) number: u64,
+    pub(super) txns: std::vec::IntoIter<Txn>,
+    pub(super) position: u32,
+    /// `None` once announced.
+    pub(super) announce: Option<NewSubmission>,
+}
+
+/// A batch that is being formed.
+struct Forming {
+    number: u64,
+    now: Time,
+    txns: Vec<Txn>,
+    slots: Vec<AnswerSlot>,
+    submissions: Vec<NewSubmission>,
+    exceptions: HashMap<u32, Exception>,
+    shards: [u64; 3],
+    votes: u64,
+    duplicates: u64,
+    /// Whether more than swaps and directory changes are in it.
+    is_mixed: bool,
+    directory_commits: u64,
+    assets: Option<usize>,
+}
+
+/// What screening says of a request.
+enum Screened {
+    /// The shards are asked.
+    Ask,
+    /// It is decided, or will be with another.
+    Known(Exception),
+    /// It does not come into this batch: it waits until that one is decided.
+    After(TxnRef),
+    /// The same, behind an earlier one with its id.
+    Behind,
+    /// It is decided with the resolution of that hold which is on its way.
+    Joins(Token),
+}
+
+fn comes_again(txn: Txn, mut slot: AnswerSlot, history: History) -> Again {
+    // Whoever counts its submission's requests counts it when it is in a batch.
+    slot.again |= history.attempts > 0;
+    let History { attempts, parked_since } = history;
+    Again { txn, slot, attempts, parked_since, verdict: None }
+}
+
+/// How often a request came, before it is in a batch.
+#[derive(Clone, Copy, Default)]
+struct History {
+    attempts: u32,
+    parked_since: Option<Time>,
+}
+
+impl Forming {
+    fn new(number: u64, now: Time, expected: usize) -> Self {
+        Self {
+            number,
+            now,
+            txns: Vec::with_capacity(expected),
+            slots: Vec::with_capacity(expected),
+            submissions: Vec::new(),
+            exceptions: HashMap::new(),
+            shards: [0; 3],
+            votes: 0,
+            duplicates: 0,
+            is_mixed: false,
+            directory_commits: 0,
+            assets: None,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.txns.len() >= BATCH_REQUESTS_MAX
+    }
+
+    /// Where the next transaction will stand.
+    fn next_at(&self) -> TxnRef {
+        let index = u32::try_from(self.txns.len()).expect("a batch is small");
+        TxnRef { batch: self.number, index }
+    }
+
+    fn push(&mut self, txn: Txn, slot: AnswerSlot) {
+        let shards = txn.shards.count_ones();
+        self.votes += u64::from(shards);
+        if shards > 0 {
+            self.shards[shards.min(3) as usize - 1] += 1;
+        }
+        let command = &txn.command;
+        self.is_mixed |= !matches!(command, Command::Swap(_)) && !command.is_directory();
+        self.txns.push(txn);
+        self.slots.push(slot);
+    }
+}
+
+impl<S: SeenBefore> Machine<S> {
+    /// Forms the next batch of what waits, if one may be asked now. Comes after
+    /// [`Machine::take_decision`]: what was decided must be on its way before the batch is.
+    ///
+    /// # Errors
+    /// Why the store cannot say whether an id was seen: the engine stops.
+    pub fn next_batch(&mut self, now: Time, nanos: u64) -> Result<Option<Sequenced>, String> {
+        if !self.can_sequence() {
+            return Ok(None);
+        }
+        assert!(self.nothing_to_tell(), "a shard is told what was decided before it is asked more");
+        self.deferred.time_out(now, false);
+        let internal =
+            self.deferred.has_next() || self.holds.next_due().is_some_and(|at| at <= now);
+        let front = self.front_is_directory();
+        if !internal && front.is_none() {
+            return Ok(None);
+        }
+        let alone = !internal && front == Some(true);
+        if alone && !self.in_flight.is_empty() {
+            return Ok(None);
+        }
+        self.forget(now);
+        let expected = self.backlog_txns.min(BATCH_REQUESTS_MAX);
+        let mut forming = Forming::new(self.next_number(), now, expected);
+        forming.submissions = std::mem::take(&mut self.unannounced);
+        self.take_deferred(&mut forming)?;
+        self.take_due(&mut forming);
+        while self.front_is_directory() == Some(alone)
+            && self.take_from_front(alone, &mut forming)?
+        {}
+        if forming.txns.is_empty() {
+            // All of it waits for others, or only times of holds that are gone were over.
+            self.unannounced = forming.submissions;
+            return Ok(None);
+        }
+        self.alone = alone;
+        self.voting += 1;
+        Ok(Some(self.send_off(forming, nanos)))
+    }
+
+    /// Forgets what can be found in the store by now.
+    fn forget(&mut self, now: Time) {
+        self.ids.advance(now, self.next_number(), &self.store);
+        if !self.deferred.is_empty() {
+            self.deferred.forget_durable(self.store.durable_decisions());
+        }
+        let applied = self.store.applied_seq();
+        self.holds.forget_through(applied);
+        self.credits.forget_through(applied);
+    }
+
+    fn front_is_directory(&mut self) -> Option<bool> {
+        while self.backlog.front().is_some_and(|front| front.txns.as_slice().is_empty()) {
+            self.backlog.pop_front();
+        }
+        let next = self.backlog.front()?.txns.as_slice().first()?;
+        Some(next.command.is_directory())
+    }
+
+    /// Those that were given back and need not wait any more go before all others.
+    fn take_deferred(&mut self, forming: &mut Forming) -> Result<(), String> {
+        while !forming.is_full()
+            && let Some(again) = self.deferred.pop_next()
+        {
+            if !self.expire_before(&again.txn, forming) {
+                self.deferred.unpop(again);
+                break;
+            }
+            let Again { mut txn, slot, attempts, parked_since, verdict } = again;
+            let at = forming.next_at();
+            let screened = match self.deferred.place(txn.id) {
+                // It waits no more: this is its place now.
+                Some(Place::Waiting) => {
+                    self.deferred.is_placed(txn.id, at, attempts, parked_since);
+                    match self.refuse_early(&mut txn, forming)? {
+                        Screened::Ask => match verdict {
+                            Some(reject) => {
+                                Screened::Known(Exception::Refused(reject, self.last_seq()))
+                            }
+                            None => Screened::Ask,
+                        },
+                        other => other,
+                    }
+                }
+                // Another one with its id was before it.
+                _ => self.screen(&mut txn, forming)?,
+            };
+            self.admit(txn, slot, History { attempts, parked_since }, screened, forming);
+        }
+        Ok(())
+    }
+
+    /// The engine's own requests: holds whose time is over.
+    fn take_due(&mut self, forming: &mut Forming) {
+        for _ in 0..EXPIRIES_PER_BATCH_MAX {
+            if forming.is_full() {
+                return;
+            }
+            let Some(token) = self.holds.pop_due(forming.now) else {
+                return;
+            };
+            self.expire(token, forming);
+        }
+    }
+
+    /// Sequences the end of a hold whose time is over.
+    fn expire(&mut self, token: Token, forming: &mut Forming) {
+        match self.holds.take(token, Action::Expire, forming.next_at(), forming.now) {
+            Found::Taken(hold) => {
+                forming.push(Txn::expiry(hold, self.shards), AnswerSlot::NOBODY);
+            }
+            found => unreachable!("due, and open: {found:?}"),
+        }
+    }
+
+    /// Takes transactions of one kind (directory or not) from the first submission. False if the
+    /// batch has no more room.
+    fn take_from_front(&mut self, directory: bool, forming: &mut Forming) -> Result<bool, String> {
+        let Some(mut front) = self.backlog.pop_front() else {
+            return Ok(true);
+        };
+        let mut has_room = true;
+        forming.submissions.extend(front.announce.take());
+        while let Some(next) = front.txns.as_slice().first()
+            && next.command.is_directory() == directory
+        {
+            has_room = !forming.is_full() && self.expire_before(next, forming);
+            if !has_room {
+                break;
+            }
+            let mut txn = front.txns.next().expect("looked at");
+            self.backlog_txns -= 1;
+            let slot =
+                AnswerSlot { submission: front.number, position: front.position, again: false };
+            front.position += 1;
+            let screened = self.screen(&mut txn, forming)?;
+            self.admit(txn, slot, History::default(), screened, forming);
+        }
+        if !front.txns.as_slice().is_empty() {
+            self.backlog.push_front(front);
+        }
+        Ok(has_room)
+    }
+
+    /// Puts a transaction where its screening says.
+    fn admit(
+        &mut self,
+        mut txn: Txn,
+        slot: AnswerSlot,
+        history: History,
+        screened: Screened,
+        forming: &mut Forming,
+    ) {
+        let exception = match screened {
+            Screened::Ask => return forming.push(txn, slot),
+            Screened::Known(exception) => exception,
+            Screened::Joins(token) => {
+                self.holds.follow(token, forming.next_at());
+                Exception::Joined
+            }
+            Screened::After(first) => {
+                return self.deferred.wait_for(first, comes_again(txn, slot, history));
+            }
+            Screened::Behind => {
+                return self.deferred.wait_behind(comes_again(txn, slot, history));
+            }
+        };
+        if matches!(exception, Exception::Duplicate | Exception::Follower) {
+            forming.duplicates += 1;
+        }
+        // Nobody is asked.
+        txn.shards = 0;
+        forming.exceptions.insert(forming.next_at().index, exception);
+        forming.push(txn, slot);
+    }
+
+    /// Ends the hold that a transaction resolves if its time is over, so that its expiry comes
+    /// first. False if the batch has no room for both.
+    fn expire_before(&mut self, txn: &Txn, forming: &mut Forming) -> bool {
+        if let Command::Resolve(resolve) = &txn.command
+            && self.holds.is_due(resolve.token, forming.now)
+        {
+            if forming.txns.len() + 1 >= BATCH_REQUESTS_MAX {
+                return false;
+            }
+            self.expire(resolve.token, forming);
+        }
+        true
+    }
+
+    /// Decides what needs no shard: ids seen before, and what [`Machine::refuse_early`] does.
+    fn screen(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
+        let at = forming.next_at();
+        if !self.deferred.is_empty()
+            && let Some(place) = self.deferred.place(txn.id)
+        {
+            return Ok(match place {
+                Place::Waiting => Screened::Behind,
+                Place::InFlight { at: first, .. } => Screened::Known(self.repeated(at, first)),
+                Place::Decided(_) => Screened::Known(Exception::Duplicate),
+            });
+        }
+        match self.ids.see(txn.id, at, &self.store)? {
+            Seen::Never => self.refuse_early(txn, forming),
+            Seen::Durable => Ok(Screened::Known(Exception::Duplicate)),
+            Seen::At { batch_low, index } => {
+                let behind = (self.next_number() as u32).wrapping_sub(batch_low);
+                let batch = at.batch.checked_sub(u64::from(behind));
+                Ok(Screened::Known(match batch {
+                    Some(batch) => self.repeated(at, TxnRef { batch, index }),
+                    None => Exception::Duplicate,
+                }))
+            }
+        }
+    }
+
+    fn refuse_early(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
+        let checked = self.check_early(txn, forming)?;
+        Ok(checked.unwrap_or_else(|reject| {
+            // What a directory batch changed before this is part of the state that refused it.
+            let seq = self.last_seq().plus(forming.directory_commits);
+            Screened::Known(Exception::Refused(reject, seq))
+        }))
+    }
+
+    fn check_early(
+        &mut self,
+        txn: &mut Txn,
+        forming: &mut Forming,
+    ) -> Result<Result<Screened, Reject>, String> {
+        if forming.now >= txn.deadline {
+            return Ok(Err(Reject::Expired));
+        }
+        Ok(match &txn.command {
+            Command::Swap(_) | Command::Transact(_) => {
+                self.check_assets(txn, forming).map(|()| Screened::Ask)
+            }
+            Command::Prepare(prepare) => {
+                let after = prepare.expires_in_ms.saturating_mul(1_000);
+                txn.expires_at = Time::new(forming.now.get().saturating_add(after));
+                self.check_assets(txn, forming).map(|()| Screened::Ask)
+            }
+            Command::Withdraw(from) => {
+                let known = self.directory.chain(from.asset).is_some();
+                if known { Ok(Screened::Ask) } else { Err(Reject::UnknownAsset(from.asset)) }
+            }
+            Command::Resolve(resolve) => {
+                let resolve = *resolve;
+                return self.check_resolve(txn, resolve, forming);
+            }
+            Command::Deposit(to) => return self.check_deposit(to, forming.next_at()),
+            directory => self.change_directory(directory, forming).map(|()| Screened::Ask),
+        })
+    }
+
+    /// The batch runs alone, so what is decided here is decided in this order; only commits spend
+    /// a seq, and this one's is known.
+    fn change_directory(&self, command: &Command, forming: &mut Forming) -> Result<(), Reject> {
+        if self.directory.check(command)? == Change::Changed {
+            let seq = self.next_seq.plus(forming.directory_commits);
+            self.directory.apply(command, seq);
+        }
+        forming.directory_commits += 1;
+        Ok(())
+    }
+
+    fn check_assets(&self, txn: &Txn, forming: &mut Forming) -> Result<(), Reject> {
+        // Looked up once a batch: they change only in batches that run alone.
+        let assets = *forming.assets.get_or_insert_with(|| self.directory.assets_len());
+        let reads = match &txn.command {
+            Command::Transact(transact) => &transact.reads[..],
+            _ => &[],
+        };
+        let read = reads.iter().filter_map(|read| match &read.subject {
+            Subject::Balance(of) => Some(of.asset),
+            Subject::Key(_) => None,
+        });
+        let unknown = read
+            .chain(txn.legs().iter().map(|leg| leg.asset))
+            .find(|asset| asset.get() as usize >= assets);
+        unknown.map_or(Ok(()), |asset| Err(Reject::UnknownAsset(asset)))
+    }
+
+    fn check_deposit(
+        &mut self,
+        to: &Transfer,
+        at: TxnRef,
+    ) -> Result<Result<Screened, Reject>, String> {
+        let Some(chain) = self.directory.chain(to.asset) else {
+            return Ok(Err(Reject::UnknownAsset(to.asset)));
+        };
+        let linked = self.directory.check_linked(to.account, chain);
+        if let Err(reject @ Reject::UnknownAccount(_)) = linked {
+            return Ok(Err(reject));
+        }
+        let asset = to.asset;
+        Ok(match self.credits.find(to, &self.store)? {
+            Some(Credited::At(seq)) => Err(Reject::AlreadyCredited { asset, seq }),
+            Some(Credited::Undecided(first)) => Ok(Screened::After(first)),
+            None => linked.map(|()| {
+                self.credits.begin(to, at);
+                Screened::Ask
+            }),
+        })
+    }
+
+    fn check_resolve(
+        &mut self,
+        txn: &mut Txn,
+        resolve: Resolve,
+        forming: &Forming,
+    ) -> Result<Result<Screened, Reject>, String> {
+        let Resolve { token, action } = resolve;
+        let resolved = match self.holds.take(token, action, forming.next_at(), forming.now) {
+            Found::Taken(hold) => {
+                txn.attach(hold, self.shards);
+                return Ok(Ok(Screened::Ask));
+            }
+            Found::Taking => return Ok(Ok(Screened::Joins(token))),
+            Found::Resolved(resolved) => Some(resolved),
+            Found::NotHere => self.store.resolution(token)?,
+            Found::Unfit => None,
+            Found::Due => unreachable!("what is due was expired before"),
+        };
+        Ok(match resolved {
+            Some(Resolved { how, seq, is_withdrawal })
+                if is_withdrawal == action.is_of_withdrawal() =>
+            {
+                if how == action.resolution() {
+                    Ok(Screened::Known(Exception::Done(seq)))
+                } else {
+                    Err(Reject::AlreadyResolved { token, how, seq })
+                }
+            }
+            _ => Err(Reject::UnknownToken(token)),
+        })
+    }
+
+    /// A request whose id was sequenced before, at that place.
+    fn repeated(&mut self, at: TxnRef, first: TxnRef) -> Exception {
+        if self.is_undecided(first) {
+            self.followers.entry(first).or_default().push(at);
+            Exception::Follower
+        } else {
+            Exception::Duplicate
+        }
+    }
+
+    fn is_undecided(&self, at: TxnRef) -> bool {
+        let Some(place) = at.batch.checked_sub(self.first) else {
+            return false;
+        };
+        match self.in_flight.get(usize::try_from(place).expect("few batches")) {
+            // In the batch that is being formed.
+            None => true,
+            Some(flight) => flight.missing > 0 || flight.exceptions.contains_key(&at.index),
+        }
+    }
+
+    fn send_off(&mut self, forming: Forming, nanos: u64) -> Sequenced {
+        let Forming { number, txns, slots, submissions, exceptions, shards, votes, .. } = forming;
+        let batch = Arc::new(Batch { number, txns, slots, sequenced_nanos: nanos });
+        self.in_flight.push_back(InFlight {
+            batch: batch.clone(),
+            missing: self.shards,
+            exceptions,
+            is_mixed: forming.is_mixed,
+            votes,
+        });
+        Sequenced { batch, submissions, shards, duplicates: forming.duplicates }
+    }
+}

@@ -1,0 +1,175 @@
+//! A request made ready: checked and netted, with what the coordinator adds to it.
+
+use super::ops::{Moves, Op, Ops, Phase, Side, netted};
+use crate::error::Malformed;
+use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Transfer};
+use crate::types::{AccountId, BalanceKey, Leg, RequestId, Time};
+
+/// A request made ready on its caller's thread: checked, netted, digested.
+#[derive(Clone, Debug)]
+pub struct Txn {
+    /// The caller's id; of an expiry the id of the request that made the hold.
+    pub id: RequestId,
+    /// Hash of everything but the id: the same id with another digest is refused.
+    pub digest: u64,
+    /// See [`Request::deadline`].
+    pub deadline: Time,
+    /// What to do.
+    pub command: Command,
+    /// Which shards own something that it touches: bit *n* for shard *n*.
+    pub shards: u64,
+    /// When the hold that this makes ends by itself. The coordinator sets it.
+    pub expires_at: Time,
+    /// The hold that this ends. The coordinator adds it.
+    hold: Option<Box<Hold>>,
+    /// The netted debits and credits, where legs share a balance; `None` where the legs are them.
+    netted: Option<Box<[Op]>>,
+}
+
+impl Txn {
+    /// Checks and nets a request for an engine of `shards` shards.
+    ///
+    /// # Errors
+    /// The field at fault: what [`Command::validate`] finds, legs that cancel out, or legs whose
+    /// sum on one balance exceeds 128 bits.
+    pub fn new(request: Request, digest: u64, shards: usize) -> Result<Self, Malformed> {
+        let Request { id, deadline, command } = request;
+        command.validate()?;
+        let netted = match &command {
+            Command::Swap(swap) => netted("legs", swap.legs())?,
+            Command::Prepare(prepare) => netted("legs", prepare.swap.legs())?,
+            Command::Transact(transact) => netted("transfers", &transact.transfers)?,
+            _ => None,
+        };
+        let expires_at = Time::NEVER;
+        let mut txn =
+            Self { id, digest, deadline, command, shards: 0, expires_at, hold: None, netted };
+        txn.shards = txn.shard_mask(shards);
+        Ok(txn)
+    }
+
+    /// The engine's own request to end a hold whose time is over.
+    pub fn expiry(hold: Box<Hold>, shards: usize) -> Self {
+        let resolve = Resolve { token: hold.token, action: Action::Expire };
+        let mut txn = Self {
+            id: hold.token.request(),
+            digest: 0,
+            deadline: Time::NEVER,
+            command: Command::Resolve(resolve),
+            shards: 0,
+            expires_at: Time::NEVER,
+            hold: None,
+            netted: None,
+        };
+        txn.attach(hold, shards);
+        txn
+    }
+
+    /// Adds the hold that this ends: only then are its operations known.
+    ///
+    /// # Panics
+    /// If it is another hold than the one named, or of another purpose.
+    pub fn attach(&mut self, hold: Box<Hold>, shards: usize) {
+        let Command::Resolve(resolve) = &self.command else {
+            unreachable!("only a resolution ends a hold")
+        };
+        assert!(resolve.token == hold.token && resolve.action.fits(&hold.purpose));
+        self.netted = match &hold.purpose {
+            Purpose::Swap(swap) => {
+                netted("legs", swap.legs()).expect("checked when it was prepared")
+            }
+            Purpose::Withdrawal(_) => None,
+        };
+        self.expires_at = hold.expires_at;
+        self.hold = Some(hold);
+        self.shards = self.shard_mask(shards);
+    }
+
+    /// The hold that this ends, once the coordinator has added it.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.hold.as_deref()
+    }
+
+    /// The legs that this moves or sets aside; empty for a command without any.
+    pub fn legs(&self) -> &[Leg] {
+        match (&self.command, &self.hold) {
+            (Command::Swap(swap), _) => swap.legs(),
+            (Command::Prepare(prepare), _) => prepare.swap.legs(),
+            (Command::Transact(transact), _) => &transact.transfers,
+            (_, Some(hold)) => match &hold.purpose {
+                Purpose::Swap(swap) => swap.legs(),
+                Purpose::Withdrawal(_) => &[],
+            },
+            _ => &[],
+        }
+    }
+
+    /// The operations, in the order of the legs' first mention, payer before payee. No two share a
+    /// balance.
+    #[inline]
+    pub fn ops(&self) -> Ops<'_> {
+        if let Command::Swap(swap) = &self.command {
+            let moves = match &self.netted {
+                Some(netted) => Moves::Netted(netted.iter()),
+                None => Moves::legs(swap.legs()),
+            };
+            return Ops::new(moves, Phase::Whole);
+        }
+        Ops::new(self.rare_moves(), self.phase())
+    }
+
+    /// The operations that change a balance, and so have a row, in the order in which the rows
+    /// stand everywhere.
+    #[inline]
+    pub fn row_ops(&self) -> impl Iterator<Item = Op> + Clone + '_ {
+        self.ops().filter(|op| op.side.has_row())
+    }
+
+    fn rare_moves(&self) -> Moves<'_> {
+        if let Some(netted) = &self.netted {
+            return Moves::Netted(netted.iter());
+        }
+        let one = |transfer: &Transfer, side| {
+            let key = BalanceKey { account: transfer.account, asset: transfer.asset };
+            Moves::One(Some(Op { key, side, amount: transfer.amount }))
+        };
+        match &self.command {
+            Command::Deposit(to) => one(to, Side::Credit),
+            Command::Withdraw(from) => one(from, Side::Debit),
+            Command::Resolve(_) => match self.hold.as_ref().map(|hold| &hold.purpose) {
+                Some(Purpose::Withdrawal(from)) => one(from, Side::Debit),
+                Some(Purpose::Swap(swap)) => Moves::legs(swap.legs()),
+                None => Moves::One(None),
+            },
+            Command::Swap(_) | Command::Prepare(_) | Command::Transact(_) => {
+                Moves::legs(self.legs())
+            }
+            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
+                Moves::One(None)
+            }
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match &self.command {
+            Command::Prepare(prepare) => Phase::Prepare { exclusive: prepare.exclusive },
+            Command::Withdraw(_) => Phase::Prepare { exclusive: false },
+            Command::Resolve(resolve) => match resolve.action {
+                Action::Commit | Action::Confirm => Phase::Commit,
+                Action::Rollback | Action::Cancel | Action::Expire => Phase::Undo,
+            },
+            _ => Phase::Whole,
+        }
+    }
+
+    fn shard_mask(&self, shards: usize) -> u64 {
+        let of = |account: AccountId| account.shard(shards);
+        let mut mask = self.ops().fold(0, |mask, op| mask | 1 << of(op.key.account));
+        if let Command::Transact(transact) = &self.command {
+            let reads = transact.reads.iter().map(|read| read.subject.shard(shards));
+            let writes = transact.writes.iter().map(|write| write.key.shard(shards));
+            mask = reads.chain(writes).fold(mask, |mask, shard| mask | 1 << shard);
+        }
+        mask
+    }
+}

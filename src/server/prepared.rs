@@ -1,0 +1,191 @@
+//! `/v1/prepared`: a swap in two phases. Its amounts are set aside, and its token then moves them or
+//! gives them back.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use crate::directory::Directory;
+use crate::error::Malformed;
+use crate::request::{Action, Command, Prepare, Purpose, Request, Swap};
+use crate::types::{AccountId, Amount, Time, Token};
+
+use super::extract::{JsonBody, Key};
+use super::holds::{self, Found};
+use super::json::{self, Object};
+use super::legs;
+use super::names::Names;
+use super::problem::Problem;
+use super::query::Param;
+use super::receipt::{self, Answer, asset_name, rfc_3339};
+use super::state::{App, Asked};
+
+/// `{request_id, legs, deadline?, expires_in_ms?, exclusive?}` → the receipt, with the token.
+pub(super) async fn prepare(
+    State(app): State<App>,
+    key: Key,
+    body: JsonBody,
+) -> Result<Answer, Problem> {
+    let asked = app.counted("prepare", read(&body, key, &app))?;
+    app.settle(asked).await
+}
+
+fn read(body: &JsonBody, key: Key, app: &App) -> Result<Asked, Problem> {
+    let mut object = body.object()?;
+    let id = key.required(&mut object)?;
+    let mut names = Names::default();
+    let (directory, expiry) = (app.engine().directory(), app.hold_expiry_ms());
+    let (prepare, deadline) = read_rest(object, directory, expiry, &mut names)
+        .map_err(|malformed| Problem::from(malformed).of(id))?;
+    let command = Command::Prepare(Box::new(prepare));
+    Ok(Asked::new(Request { id, deadline, command }, names))
+}
+
+fn read_rest(
+    mut object: Object<'_>,
+    directory: &Directory,
+    hold_expiry_ms: u64,
+    names: &mut Names,
+) -> Result<(Prepare, Time), Malformed> {
+    let deadline = object.optional("deadline", json::time)?.unwrap_or(Time::NEVER);
+    let expires_in_ms = object.optional("expires_in_ms", json::number)?.unwrap_or(hold_expiry_ms);
+    let exclusive = object.optional("exclusive", json::flag)?.unwrap_or(false);
+    let values = object.required("legs", json::list)?;
+    object.finish()?;
+    let swap = Swap::new(legs::read("legs", values, directory, names)?)?;
+    Ok((Prepare { swap, expires_in_ms, exclusive }, deadline))
+}
+
+/// `{request_id}` → the receipt with its legs: the amounts have moved.
+pub(super) async fn commit(
+    State(app): State<App>,
+    Param(token): Param<String>,
+    key: Key,
+    body: JsonBody,
+) -> Result<Answer, Problem> {
+    holds::resolve(&app, &token, Action::Commit, key, &body).await
+}
+
+/// `{request_id}` → the receipt: the amounts are back where they were.
+pub(super) async fn rollback(
+    State(app): State<App>,
+    Param(token): Param<String>,
+    key: Key,
+    body: JsonBody,
+) -> Result<Answer, Problem> {
+    holds::resolve(&app, &token, Action::Rollback, key, &body).await
+}
+
+#[derive(Serialize)]
+struct PreparedBody {
+    token: Token,
+    state: &'static str,
+    legs: Vec<LegBody>,
+    exclusive: bool,
+    expires_at: String,
+    since: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit_seq: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+}
+
+/// A leg as it was asked for.
+#[derive(Serialize)]
+struct LegBody {
+    from: AccountId,
+    to: AccountId,
+    asset: Box<str>,
+    amount: Amount,
+}
+
+/// What became of a prepared swap: `open`, `committed`, `rolled_back` or `expired`.
+pub(super) async fn get(
+    State(app): State<App>,
+    Param(token): Param<String>,
+) -> Result<Response, Problem> {
+    let found = holds::find(&app, "token", &token).await?;
+    let body = shown(found, app.engine().directory())?;
+    Ok(receipt::json(StatusCode::OK, &body))
+}
+
+fn shown(found: Found, directory: &Directory) -> Result<PreparedBody, Problem> {
+    match found {
+        Found::Open(hold) => {
+            let Purpose::Swap(swap) = &hold.purpose else {
+                return Err(holds::unknown(hold.token, "token"));
+            };
+            Ok(PreparedBody {
+                token: hold.token,
+                state: "open",
+                legs: leg_bodies(swap, directory),
+                exclusive: hold.exclusive,
+                expires_at: rfc_3339(hold.expires_at),
+                since: hold.since.to_string(),
+                commit_seq: None,
+                time: None,
+            })
+        }
+        Found::Ended { how, made, ended } => {
+            let token = Token::of(made.request_id);
+            let (Command::Prepare(prepare), Some(hold)) = (&made.command, made.hold) else {
+                return Err(holds::unknown(token, "token"));
+            };
+            Ok(PreparedBody {
+                token,
+                state: how.name(),
+                legs: leg_bodies(&prepare.swap, directory),
+                exclusive: prepare.exclusive,
+                expires_at: rfc_3339(hold.expires_at),
+                since: made.commit_seq.to_string(),
+                commit_seq: Some(ended.commit_seq.to_string()),
+                time: Some(rfc_3339(ended.time)),
+            })
+        }
+    }
+}
+
+fn leg_bodies(swap: &Swap, directory: &Directory) -> Vec<LegBody> {
+    let shown = swap.legs().iter().map(|leg| LegBody {
+        from: leg.from,
+        to: leg.to,
+        asset: asset_name(leg.asset, directory),
+        amount: leg.amount,
+    });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepare(more: &str) -> Result<(Prepare, Time), Malformed> {
+        let leg =
+            |from, to| format!(r#"{{"from":{from},"to":{to},"asset":"ETH","amount":{from}}}"#);
+        let body = format!(r#"{{"legs": [{}, {}]{more}}}"#, leg(1, 2), leg(2, 1));
+        let object = Object::parse(&body).expect("json");
+        read_rest(object, &Directory::new(), 60_000, &mut Names::default())
+    }
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let (plain, deadline) = prepare("").expect("a prepare");
+        assert_eq!((plain.expires_in_ms, plain.exclusive), (60_000, false));
+        assert_eq!(deadline, Time::NEVER);
+        let (said, _) = prepare(r#","expires_in_ms":"5","exclusive":true"#).expect("a prepare");
+        assert_eq!((said.expires_in_ms, said.exclusive), (5, true));
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        for (more, field) in [
+            (r#","expires_in_ms":1.5"#, "expires_in_ms"),
+            (r#","exclusive":1"#, "exclusive"),
+            (r#","deadline":7"#, "deadline"),
+            (r#","expires_in":7"#, "expires_in"),
+        ] {
+            assert_eq!(prepare(more).expect_err(more).field, field);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The outcomes family in RocksDB: ids and tokens by block, open holds, credited references.
+
+use rocksdb::ReadOptions;
+
+use super::{RocksStore, damaged, io};
+use crate::request::Hold;
+use crate::store::keys::{self, IdIndex, KeyKind};
+use crate::store::{StoreError, holds, outcomes, references};
+use crate::types::{AssetId, BlockNumber, CommitSeq, RequestId};
+
+/// The largest millisecond that a version-7 id can carry.
+const MILLIS_MAX: u64 = (1 << 48) - 1;
+
+impl RocksStore {
+    /// The block that an index has for an id.
+    pub(super) fn block_of_id(
+        &self,
+        index: IdIndex,
+        id: RequestId,
+    ) -> Result<Option<BlockNumber>, StoreError> {
+        let Some(millis) = id.v7_millis() else { return self.block_of_other(index, id) };
+        let mut options = ReadOptions::default();
+        options.set_prefix_same_as_start(true);
+        let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::OUTCOMES), options);
+        let prefix = keys::id_v7_prefix(index, millis);
+        rows.seek(prefix);
+        while let Some((key, value)) = rows.item() {
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            let found = outcomes::find(index, (key, value), id);
+            if let Some(block) = found.map_err(|damage| damaged(format!("id {id}: {damage}")))? {
+                return Ok(Some(block));
+            }
+            rows.next();
+        }
+        rows.status().map(|()| None).map_err(io)
+    }
+
+    fn block_of_other(
+        &self,
+        index: IdIndex,
+        id: RequestId,
+    ) -> Result<Option<BlockNumber>, StoreError> {
+        let key = keys::id_other(index, id);
+        let row = self.db.get_pinned_cf(self.family(keys::OUTCOMES), key).map_err(io)?;
+        let mut block = None;
+        if let Some(value) = row {
+            outcomes::visit_row(index, (&key, &value), |_, found| block = Some(found))
+                .map_err(|damage| damaged(format!("id {id}: {damage}")))?;
+        }
+        Ok(block)
+    }
+
+    /// Shows the version-7 ids of an index from a millisecond on.
+    pub(super) fn ids_v7_since(
+        &self,
+        index: IdIndex,
+        millis: u64,
+        id: &mut dyn FnMut(RequestId, BlockNumber),
+    ) -> Result<(), StoreError> {
+        let from = keys::id_v7_prefix(index, millis.min(MILLIS_MAX));
+        self.rows_of_kind(keys::OUTCOMES, index.v7(), &from, |key, value| {
+            outcomes::visit_row(index, (key, value), &mut *id)
+                .map_err(|damage| damaged(format!("ids {key:02x?}: {damage}")))
+        })
+    }
+
+    /// Shows all ids of an index.
+    pub(super) fn all_ids(
+        &self,
+        index: IdIndex,
+        id: &mut dyn FnMut(RequestId, BlockNumber),
+    ) -> Result<(), StoreError> {
+        self.ids_v7_since(index, 0, id)?;
+        let from = [index.other() as u8];
+        self.rows_of_kind(keys::OUTCOMES, index.other(), &from, |key, value| {
+            outcomes::visit_row(index, (key, value), &mut *id)
+                .map_err(|damage| damaged(format!("ids {key:02x?}: {damage}")))
+        })
+    }
+
+    /// Shows every open hold, by token.
+    pub(super) fn all_open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Result<(), StoreError> {
+        let kind = KeyKind::Hold;
+        self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, value| {
+            let found = holds::decode(key, value);
+            hold(found.map_err(|damage| damaged(format!("hold {key:02x?}: {damage}")))?);
+            Ok(())
+        })
+    }
+
+    /// The seq of the deposit that has a reference.
+    pub(super) fn seq_of_reference(
+        &self,
+        asset: AssetId,
+        reference: u128,
+    ) -> Result<Option<CommitSeq>, StoreError> {
+        let key = keys::credited(asset, reference);
+        let row = self.db.get_pinned_cf(self.family(keys::OUTCOMES), key).map_err(io)?;
+        row.map(|value| decode_seq(&key, &value)).transpose()
+    }
+
+    /// Shows every reference, by asset and hash.
+    pub(super) fn every_reference(
+        &self,
+        reference: &mut dyn FnMut(AssetId, u128, CommitSeq),
+    ) -> Result<(), StoreError> {
+        let kind = KeyKind::Credited;
+        self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, value| {
+            let (asset, hash) = keys::decode_credited(key)
+                .ok_or_else(|| damaged(format!("family outcomes has the key {key:02x?}")))?;
+            reference(asset, hash, decode_seq(key, value)?);
+            Ok(())
+        })
+    }
+
+    /// Shows the rows of one kind in a family, from a key on.
+    pub(super) fn rows_of_kind(
+        &self,
+        family: &str,
+        kind: KeyKind,
+        from: &[u8],
+        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut rows = self.scan(family);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            if key.first() != Some(&(kind as u8)) {
+                break;
+            }
+            row(key, value)?;
+            rows.next();
+        }
+        rows.status().map_err(io)
+    }
+}
+
+fn decode_seq(key: &[u8], value: &[u8]) -> Result<CommitSeq, StoreError> {
+    references::decode(value).map_err(|damage| damaged(format!("reference {key:02x?}: {damage}")))
+}

@@ -1,0 +1,18 @@
+//! The server through its front door: the real binary, a real directory, plain HTTP.
+
+#[path = "../support/http.rs"]
+mod http;
+#[path = "../support/people.rs"]
+mod people;
+#[path = "../support/process.rs"]
+mod process;
+
+mod bodies;
+mod directory;
+mod history;
+mod lives;
+mod machines;
+mod prepared;
+mod swaps;
+mod transactions;
+mod values;
