@@ -61,14 +61,18 @@ struct Forming {
 enum Screened {
     /// The shards are asked.
     Ask,
-    /// It is decided, or will be with another.
-    Known(Exception),
+    /// It is decided, or will be with another. Boxed, as nearly all are asked: what says so is small.
+    Known(Box<Exception>),
     /// It does not come into this batch: it waits until that one is decided.
     After(TxnRef),
     /// The same, behind an earlier one with its id.
     Behind,
     /// It is decided with the resolution of that hold which is on its way.
     Joins(Token),
+}
+
+fn known(exception: Exception) -> Screened {
+    Screened::Known(Box::new(exception))
 }
 
 fn comes_again(txn: Txn, mut slot: AnswerSlot, history: History) -> Again {
@@ -113,6 +117,7 @@ impl Forming {
         TxnRef { batch: self.number, index }
     }
 
+    #[inline]
     fn push(&mut self, txn: Txn, slot: AnswerSlot) {
         let shards = txn.shards.count_ones();
         self.votes += u64::from(shards);
@@ -203,9 +208,7 @@ impl<S: SeenBefore> Machine<S> {
                     self.deferred.is_placed(txn.id, at, attempts, parked_since);
                     match self.refuse_early(&mut txn, forming)? {
                         Screened::Ask => match verdict {
-                            Some(reject) => {
-                                Screened::Known(Exception::Refused(reject, self.last_seq()))
-                            }
+                            Some(reject) => known(Exception::Refused(reject, self.last_seq())),
                             None => Screened::Ask,
                         },
                         other => other,
@@ -262,8 +265,11 @@ impl<S: SeenBefore> Machine<S> {
             let slot =
                 AnswerSlot { submission: front.number, position: front.position, again: false };
             front.position += 1;
-            let screened = self.screen(&mut txn, forming)?;
-            self.admit(txn, slot, History::default(), screened, forming);
+            match self.screen(&mut txn, forming)? {
+                // Nearly always: a transaction is large, so it is moved once.
+                Screened::Ask => forming.push(txn, slot),
+                screened => self.admit(txn, slot, History::default(), screened, forming),
+            }
         }
         if !front.txns.as_slice().is_empty() {
             self.backlog.push_front(front);
@@ -282,7 +288,7 @@ impl<S: SeenBefore> Machine<S> {
     ) {
         let exception = match screened {
             Screened::Ask => return forming.push(txn, slot),
-            Screened::Known(exception) => exception,
+            Screened::Known(exception) => *exception,
             Screened::Joins(token) => {
                 self.holds.follow(token, forming.next_at());
                 Exception::Joined
@@ -318,6 +324,7 @@ impl<S: SeenBefore> Machine<S> {
     }
 
     /// Decides what needs no shard: ids seen before, and what [`Machine::refuse_early`] does.
+    #[inline]
     fn screen(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
         let at = forming.next_at();
         if !self.deferred.is_empty()
@@ -325,17 +332,17 @@ impl<S: SeenBefore> Machine<S> {
         {
             return Ok(match place {
                 Place::Waiting => Screened::Behind,
-                Place::InFlight { at: first, .. } => Screened::Known(self.repeated(at, first)),
-                Place::Decided(_) => Screened::Known(Exception::Duplicate),
+                Place::InFlight { at: first, .. } => known(self.repeated(at, first)),
+                Place::Decided(_) => known(Exception::Duplicate),
             });
         }
         match self.ids.see(txn.id, at, &self.store)? {
             Seen::Never => self.refuse_early(txn, forming),
-            Seen::Durable => Ok(Screened::Known(Exception::Duplicate)),
+            Seen::Durable => Ok(known(Exception::Duplicate)),
             Seen::At { batch_low, index } => {
                 let behind = (self.next_number() as u32).wrapping_sub(batch_low);
                 let batch = at.batch.checked_sub(u64::from(behind));
-                Ok(Screened::Known(match batch {
+                Ok(known(match batch {
                     Some(batch) => self.repeated(at, TxnRef { batch, index }),
                     None => Exception::Duplicate,
                 }))
@@ -343,43 +350,40 @@ impl<S: SeenBefore> Machine<S> {
         }
     }
 
+    /// Decides what the state says no to before any shard is asked.
+    #[inline]
     fn refuse_early(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
-        let checked = self.check_early(txn, forming)?;
-        Ok(checked.unwrap_or_else(|reject| {
-            // What a directory batch changed before this is part of the state that refused it.
-            let seq = self.last_seq().plus(forming.directory_commits);
-            Screened::Known(Exception::Refused(reject, seq))
-        }))
-    }
-
-    fn check_early(
-        &mut self,
-        txn: &mut Txn,
-        forming: &mut Forming,
-    ) -> Result<Result<Screened, Reject>, String> {
         if forming.now >= txn.deadline {
-            return Ok(Err(Reject::Expired));
+            return Ok(self.refused(Reject::Expired, forming));
         }
-        Ok(match &txn.command {
-            Command::Swap(_) | Command::Transact(_) => {
-                self.check_assets(txn, forming).map(|()| Screened::Ask)
-            }
+        let checked = match &txn.command {
+            Command::Swap(_) | Command::Transact(_) => self.check_assets(txn, forming),
             Command::Prepare(prepare) => {
                 let after = prepare.expires_in_ms.saturating_mul(1_000);
                 txn.expires_at = Time::new(forming.now.get().saturating_add(after));
-                self.check_assets(txn, forming).map(|()| Screened::Ask)
+                self.check_assets(txn, forming)
             }
             Command::Withdraw(from) => {
                 let known = self.directory.chain(from.asset).is_some();
-                if known { Ok(Screened::Ask) } else { Err(Reject::UnknownAsset(from.asset)) }
+                if known { Ok(()) } else { Err(Reject::UnknownAsset(from.asset).into()) }
             }
             Command::Resolve(resolve) => {
                 let resolve = *resolve;
                 return self.check_resolve(txn, resolve, forming);
             }
-            Command::Deposit(to) => return self.check_deposit(to, forming.next_at()),
-            directory => self.change_directory(directory, forming).map(|()| Screened::Ask),
+            Command::Deposit(to) => return self.check_deposit(to, forming),
+            directory => self.change_directory(directory, forming).map_err(Box::new),
+        };
+        Ok(match checked {
+            Ok(()) => Screened::Ask,
+            Err(reject) => self.refused(*reject, forming),
         })
+    }
+
+    fn refused(&self, reject: Reject, forming: &Forming) -> Screened {
+        // What a directory batch changed before this is part of the state that refused it.
+        let seq = self.last_seq().plus(forming.directory_commits);
+        known(Exception::Refused(reject, seq))
     }
 
     /// The batch runs alone, so what is decided here is decided in this order; only commits spend
@@ -393,9 +397,13 @@ impl<S: SeenBefore> Machine<S> {
         Ok(())
     }
 
-    fn check_assets(&self, txn: &Txn, forming: &mut Forming) -> Result<(), Reject> {
+    fn check_assets(&self, txn: &Txn, forming: &mut Forming) -> Result<(), Box<Reject>> {
         // Looked up once a batch: they change only in batches that run alone.
         let assets = *forming.assets.get_or_insert_with(|| self.directory.assets_len());
+        if let Command::Swap(swap) = &txn.command {
+            let unknown = swap.legs().iter().find(|leg| leg.asset.get() as usize >= assets);
+            return unknown.map_or(Ok(()), |leg| Err(Reject::UnknownAsset(leg.asset).into()));
+        }
         let reads = match &txn.command {
             Command::Transact(transact) => &transact.reads[..],
             _ => &[],
@@ -407,29 +415,28 @@ impl<S: SeenBefore> Machine<S> {
         let unknown = read
             .chain(txn.legs().iter().map(|leg| leg.asset))
             .find(|asset| asset.get() as usize >= assets);
-        unknown.map_or(Ok(()), |asset| Err(Reject::UnknownAsset(asset)))
+        unknown.map_or(Ok(()), |asset| Err(Reject::UnknownAsset(asset).into()))
     }
 
-    fn check_deposit(
-        &mut self,
-        to: &Transfer,
-        at: TxnRef,
-    ) -> Result<Result<Screened, Reject>, String> {
-        let Some(chain) = self.directory.chain(to.asset) else {
-            return Ok(Err(Reject::UnknownAsset(to.asset)));
+    fn check_deposit(&mut self, to: &Transfer, forming: &Forming) -> Result<Screened, String> {
+        let asset = to.asset;
+        let Some(chain) = self.directory.chain(asset) else {
+            return Ok(self.refused(Reject::UnknownAsset(asset), forming));
         };
         let linked = self.directory.check_linked(to.account, chain);
         if let Err(reject @ Reject::UnknownAccount(_)) = linked {
-            return Ok(Err(reject));
+            return Ok(self.refused(reject, forming));
         }
-        let asset = to.asset;
-        Ok(match self.credits.find(to, &self.store)? {
-            Some(Credited::At(seq)) => Err(Reject::AlreadyCredited { asset, seq }),
-            Some(Credited::Undecided(first)) => Ok(Screened::After(first)),
-            None => linked.map(|()| {
-                self.credits.begin(to, at);
+        Ok(match (self.credits.find(to, &self.store)?, linked) {
+            (Some(Credited::At(seq)), _) => {
+                self.refused(Reject::AlreadyCredited { asset, seq }, forming)
+            }
+            (Some(Credited::Undecided(first)), _) => Screened::After(first),
+            (None, Err(reject)) => self.refused(reject, forming),
+            (None, Ok(())) => {
+                self.credits.begin(to, forming.next_at());
                 Screened::Ask
-            }),
+            }
         })
     }
 
@@ -438,14 +445,14 @@ impl<S: SeenBefore> Machine<S> {
         txn: &mut Txn,
         resolve: Resolve,
         forming: &Forming,
-    ) -> Result<Result<Screened, Reject>, String> {
+    ) -> Result<Screened, String> {
         let Resolve { token, action } = resolve;
         let resolved = match self.holds.take(token, action, forming.next_at(), forming.now) {
             Found::Taken(hold) => {
                 txn.attach(hold, self.shards);
-                return Ok(Ok(Screened::Ask));
+                return Ok(Screened::Ask);
             }
-            Found::Taking => return Ok(Ok(Screened::Joins(token))),
+            Found::Taking => return Ok(Screened::Joins(token)),
             Found::Resolved(resolved) => Some(resolved),
             Found::NotHere => self.store.resolution(token)?,
             Found::Unfit => None,
@@ -456,12 +463,12 @@ impl<S: SeenBefore> Machine<S> {
                 if is_withdrawal == action.is_of_withdrawal() =>
             {
                 if how == action.resolution() {
-                    Ok(Screened::Known(Exception::Done(seq)))
+                    known(Exception::Done(seq))
                 } else {
-                    Err(Reject::AlreadyResolved { token, how, seq })
+                    self.refused(Reject::AlreadyResolved { token, how, seq }, forming)
                 }
             }
-            _ => Err(Reject::UnknownToken(token)),
+            _ => self.refused(Reject::UnknownToken(token), forming),
         })
     }
 

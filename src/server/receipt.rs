@@ -228,7 +228,7 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::request::{HoldReceipt, Prepare, Resolve, Swap, Transact, Transfer};
+    use crate::request::{HoldReceipt, Prepare, Resolve, Swap, Transfer};
     use crate::types::{CommitSeq, Leg};
 
     fn directory() -> Directory {
