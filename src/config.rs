@@ -72,7 +72,8 @@ pub struct Limits {
     pub holds_max: usize,
     /// Holds that are open at once, at most, in which one account has set something aside.
     pub holds_per_account_max: usize,
-    /// How much of one balance may be set aside at most, in percent of available and held together.
+    /// How much of one balance may be set aside at most, in percent of available and held together
+    /// when the amount is granted (a later debit that settles first may raise the share since).
     pub held_share_max_percent: u8,
     /// How long a request waits, at most, for the exclusive hold of another before it is refused.
     pub lock_wait_ms: u64,
