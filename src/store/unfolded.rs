@@ -6,7 +6,7 @@
 //!
 //! Most blocks are folded before anybody asks for anything in them. So nothing is indexed until
 //! somebody asks; then an index is kept up, block by block, while questions keep coming (see
-//! [`mod@index`]), and it answers with seqs: what was done under them is read from the blocks.
+//! `index`), and it answers with seqs: what was done under them is read from the blocks.
 
 mod index;
 #[cfg(test)]
