@@ -5,6 +5,7 @@
 //! supply 100 ETH                          likewise
 //! submit r1: REQUEST; r2 until 20: REQUEST   one submission; the same name is the same id
 //! submit 9000 deposits                    many, without names
+//! submit 2000 prepares                    likewise
 //! next                                    forms a batch
 //! shard 0: votes on batch 0               all yes, or `shard 0: r1 waits, r2 short on batch 0`
 //! shard 1: r1 late yes, r2 late short     (`unlinked` is the other reason)
@@ -27,7 +28,7 @@ use super::super::ids::Resolved;
 use super::*;
 use crate::error::Reject;
 use crate::message::{Txn, Vote, Votes};
-use crate::request::{Action, Command, Request, Resolve, Transfer};
+use crate::request::{Action, Command, Request, Resolve};
 use crate::scripts::{ASSETS, Script, account, amount, asset, reason, request, run_folder};
 use crate::types::{AssetId, BalanceKey, ChainId, RequestId, Subject};
 
@@ -116,7 +117,13 @@ impl Script for World {
                 self.machine = machine(&self.limits, self.supply.clone(), &self.store);
                 vec![]
             }
-            ["submit", many, "deposits"] => self.submit_many(many.parse().unwrap()),
+            ["submit", many, what @ ("deposits" | "prepares")] => {
+                let what = match what {
+                    "deposits" => "deposit alice 1 ETH",
+                    _ => "prepare alice pays zoe 1 ETH, zoe pays alice 1 SOL",
+                };
+                self.submit_many(many.parse().unwrap(), what)
+            }
             ["submit", ..] => self.submit(line.trim_start_matches("submit ")),
             ["next"] => vec![self.next()],
             ["shard", number, ..] => {
@@ -225,14 +232,10 @@ impl World {
         Command::Resolve(Resolve { token: Token::of(self.id(words[1])), action })
     }
 
-    fn submit_many(&mut self, many: u64) -> Vec<String> {
-        let deposit = || {
-            let (account, asset, amount) = (account("alice"), asset("ETH"), Amount::new(1));
-            Command::Deposit(Transfer { account, asset, amount, reference: "".into() })
-        };
+    fn submit_many(&mut self, many: u64, what: &str) -> Vec<String> {
         let first = 1 << 20;
         let ids = (first..first + many).map(|n| RequestId::v7(START.millis(), u128::from(n)));
-        let requests = ids.map(|id| Request::new(id, deposit()));
+        let requests = ids.map(|id| Request::new(id, request(what)));
         let txns = requests.map(|asked| Txn::new(asked, 0, self.limits.shards).unwrap()).collect();
         self.enqueue(txns)
     }
