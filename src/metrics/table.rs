@@ -12,6 +12,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::Reject;
+use crate::request::Command;
 
 /// One metric: a name with all its series.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -119,21 +120,7 @@ const fn open(name: &'static str, what: &'static str) -> Label {
 }
 
 /// Every `Command::kind`.
-pub(super) const KINDS: [&str; 13] = [
-    "swap",
-    "deposit",
-    "withdrawal",
-    "asset",
-    "account",
-    "link",
-    "prepare",
-    "commit",
-    "rollback",
-    "withdrawal_confirm",
-    "withdrawal_cancel",
-    "expire",
-    "transaction",
-];
+pub(super) const KINDS: [&str; Command::KINDS.len()] = Command::KINDS;
 /// Settled, rejected, failed.
 pub(super) const OUTCOMES: [&str; 3] = ["settled", "rejected", "failed"];
 /// Queue, prepare, decide, apply, persist.

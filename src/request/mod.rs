@@ -154,6 +154,23 @@ pub struct AssetSpec {
 }
 
 impl Command {
+    /// Every kind that [`Command::kind`] names.
+    pub const KINDS: [&'static str; 13] = [
+        "swap",
+        "deposit",
+        "withdrawal",
+        "asset",
+        "account",
+        "link",
+        "prepare",
+        "commit",
+        "rollback",
+        "withdrawal_confirm",
+        "withdrawal_cancel",
+        "expire",
+        "transaction",
+    ];
+
     /// The kind, as a metric label.
     pub const fn kind(&self) -> &'static str {
         match self {

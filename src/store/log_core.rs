@@ -40,21 +40,7 @@ use crate::request::{Action, Command, Refusal, Transfer};
 use crate::types::{Amount, AssetId, CommitSeq, Resolution, Time};
 
 /// Kinds of commands, as [`Command::kind`] names them.
-pub const KINDS: [&str; 13] = [
-    "swap",
-    "deposit",
-    "withdrawal",
-    "asset",
-    "account",
-    "link",
-    "prepare",
-    "commit",
-    "rollback",
-    "withdrawal_confirm",
-    "withdrawal_cancel",
-    "expire",
-    "transaction",
-];
+pub const KINDS: [&str; Command::KINDS.len()] = Command::KINDS;
 
 const fn kind_index(command: &Command) -> usize {
     match command {
