@@ -57,7 +57,6 @@ pub(in crate::cli) fn run(url: &str, to: &Path, as_json: bool) -> anyhow::Result
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
     use std::net::TcpListener;
 
     use super::*;
@@ -71,8 +70,7 @@ mod tests {
             let done = ("200 OK", r#"{"status": "done", "seq": "7", "verified": true}"#);
             for (status, body) in [pending, pending, done] {
                 let (mut stream, _) = listener.accept().unwrap();
-                let mut heard = [0; 4_096];
-                let _ = stream.read(&mut heard).unwrap();
+                http::hear(&mut stream);
                 let length = body.len();
                 let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n");
                 write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();

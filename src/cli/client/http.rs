@@ -106,9 +106,32 @@ fn unanswered(error: &Error) -> Unanswered {
     }
 }
 
+/// Reads one request to its end. A server that closes before it has read everything resets the
+/// connection, and its answer may be lost with that.
+#[cfg(test)]
+pub(super) fn hear(stream: &mut std::net::TcpStream) {
+    use std::io::{BufRead, BufReader, Read};
+
+    let mut stream = BufReader::new(stream);
+    let mut body_bytes = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            body_bytes = value.trim().parse().unwrap();
+        }
+        if line.trim_end().is_empty() {
+            break;
+        }
+    }
+    stream.read_exact(&mut vec![0; body_bytes]).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::net::TcpListener;
 
     use super::*;
@@ -119,8 +142,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut heard = [0; 4_096];
-            let _ = stream.read(&mut heard).unwrap();
+            hear(&mut stream);
             stream.write_all(text.as_bytes()).unwrap();
         });
         url
