@@ -70,6 +70,8 @@
 //! The rooms are declared bottom-up; a file uses only rooms above its own line.
 
 pub mod types;
+#[cfg_attr(not(feature = "faults"), expect(dead_code, reason = "bugs are planted by tests alone"))]
+pub mod faults;
 pub mod error;
 pub mod config;
 pub mod address;
