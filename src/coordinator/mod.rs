@@ -19,7 +19,7 @@ pub mod txn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, select};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, select};
 use tokio::sync::oneshot;
 
 use crate::actor::Poison;
@@ -81,9 +81,9 @@ pub struct Coordinator<S> {
     pub poison: Poison,
 }
 
-/// The coordinator's loop, with what it needs between two rounds.
-struct Loop<'a, S> {
-    this: &'a mut Coordinator<S>,
+/// The coordinator at work, with what it needs between two rounds.
+pub struct Actor<S> {
+    this: Coordinator<S>,
     metrics: CoordinatorMetrics,
     /// Batches that the commit log has not heard of.
     unannounced: Vec<ToLog>,
@@ -97,41 +97,77 @@ enum End {
     Failed(String),
 }
 
-impl<S: SeenBefore> Coordinator<S> {
+impl From<End> for Result<(), String> {
+    fn from(end: End) -> Self {
+        match end {
+            End::Gone => Ok(()),
+            End::Failed(cause) => Err(cause),
+        }
+    }
+}
+
+/// Whether there will be another round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// There may be more to do.
+    Done,
+    /// It was told to stop, and everything is decided.
+    Last,
+}
+
+impl<S: SeenBefore> Actor<S> {
+    /// Puts a coordinator to work.
+    pub fn new(coordinator: Coordinator<S>) -> Self {
+        let metrics = CoordinatorMetrics::new();
+        Self { this: coordinator, metrics, unannounced: Vec::new(), stopping: false }
+    }
+
     /// The actor's life: until it is told to stop and has decided everything, or the engine is poisoned.
     ///
     /// # Errors
     /// Why the store cannot say whether an id was seen.
     pub fn run(&mut self) -> Result<(), String> {
-        let mut this = Loop {
-            this: self,
-            metrics: CoordinatorMetrics::new(),
-            unannounced: Vec::new(),
-            stopping: false,
-        };
-        match this.run() {
-            Ok(()) | Err(End::Gone) => Ok(()),
-            Err(End::Failed(cause)) => Err(cause),
-        }
-    }
-}
-
-impl<S: SeenBefore> Loop<'_, S> {
-    fn run(&mut self) -> Result<(), End> {
         self.tell_holds();
         loop {
-            if self.this.poison.is_tripped() {
-                return Err(End::Gone);
+            match self.round().and_then(|round| self.unless_last(round)) {
+                Ok(Round::Done) => {}
+                Ok(Round::Last) => return Ok(()),
+                Err(end) => return end.into(),
             }
-            // Votes free grants, so they go before new requests.
-            self.take_votes()?;
-            self.take_requests()?;
-            self.sequence()?;
-            if self.stopping && self.this.machine.is_idle() {
-                return Ok(());
-            }
+        }
+    }
+
+    /// One round, without waiting: takes what has come, asks the shards, tells what is decided. For
+    /// whoever schedules the actors himself, in the place of [`Actor::run`].
+    ///
+    /// # Errors
+    /// As [`Actor::run`].
+    pub fn step(&mut self) -> Result<Round, String> {
+        self.round().or_else(|end| Result::from(end).map(|()| Round::Last))
+    }
+
+    /// What decides.
+    pub fn machine(&self) -> &Machine<S> {
+        &self.this.machine
+    }
+
+    fn round(&mut self) -> Result<Round, End> {
+        if self.this.poison.is_tripped() {
+            return Err(End::Gone);
+        }
+        // Votes free grants, so they go before new requests.
+        self.take_votes()?;
+        self.take_requests()?;
+        self.sequence()?;
+        let is_last = self.stopping && self.this.machine.is_idle();
+        Ok(if is_last { Round::Last } else { Round::Done })
+    }
+
+    fn unless_last(&mut self, round: Round) -> Result<Round, End> {
+        if round == Round::Done {
             self.wait()?;
         }
+        Ok(round)
     }
 
     /// Waits for the next message of either kind and takes it.
@@ -251,10 +287,11 @@ impl<S: SeenBefore> Loop<'_, S> {
     /// Takes what is in the inbox, as far as a batch can be made of it.
     fn take_requests(&mut self) -> Result<(), End> {
         while !self.stopping && self.this.machine.wants_more() {
-            let Ok(message) = self.this.inbox.try_recv() else {
-                break;
-            };
-            self.on_message(message)?;
+            match self.this.inbox.try_recv() {
+                Ok(message) => self.on_message(message)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => self.on_message(Message::Stop)?,
+            }
         }
         self.metrics.mailbox(self.this.inbox.len());
         Ok(())

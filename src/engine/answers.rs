@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::actor::Poison;
 use crate::error::{Error, Malformed, Reject};
@@ -45,6 +45,26 @@ impl Pending {
             None => None,
         };
         Answers::resolve(answered, early, &reader)
+    }
+
+    /// The answers if they are there, without waiting; else gives itself back. Repeated requests are
+    /// looked up on this thread.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub fn try_wait(self) -> Result<Result<Answers, Error>, Self> {
+        let Self { reply, early, poison, reader } = self;
+        let answered = match reply {
+            None => None,
+            Some(mut reply) => match reply.try_recv() {
+                Ok(answered) => Some(answered),
+                Err(TryRecvError::Empty) if !poison.is_tripped() => {
+                    return Err(Self { reply: Some(reply), early, poison, reader });
+                }
+                Err(_) => return Ok(Err(poison.stopped())),
+            },
+        };
+        Ok(Answers::resolve(answered, early, &reader))
     }
 
     /// Waits in a task. Repeated requests are looked up on tokio's blocking threads.

@@ -25,7 +25,10 @@ impl Engine {
         inner.admit(&inner.backups, 1, BACKUPS_MAX, "backups_max")?;
         let _admitted = Admitted { reads: inner.backups.clone() };
         let reached = *inner.durable.progress.subscribe().borrow();
-        backup::online(&inner.store, reached, to).map_err(|error| match error {
+        let Some(store) = &inner.rocks else {
+            return Err(Error::Storage("this engine has no data directory to back up".into()));
+        };
+        backup::online(store, reached, to).map_err(|error| match error {
             BackupError::Refused { why, .. } => {
                 Error::Read(Reject::Malformed(Malformed::new("to", why)))
             }

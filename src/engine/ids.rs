@@ -7,14 +7,32 @@ use crate::clock::Clock;
 use crate::types::RequestId;
 
 /// Makes version-7 ids. Two sources never make the same one, but by chance (74 random bits).
-#[derive(Debug, Default)]
-pub(super) struct IdSource {
-    /// Keyed with the operating system's randomness.
-    random: RandomState,
+#[derive(Debug)]
+pub struct IdSource {
+    random: Randomness,
     made: AtomicU64,
 }
 
+#[derive(Debug)]
+enum Randomness {
+    /// Keyed by the operating system.
+    System(RandomState),
+    /// The same for the same seed.
+    Seeded(u64),
+}
+
+impl Default for IdSource {
+    fn default() -> Self {
+        Self { random: Randomness::System(RandomState::new()), made: AtomicU64::new(0) }
+    }
+}
+
 impl IdSource {
+    /// One whose ids can be foretold: for a simulation, which must be able to repeat itself.
+    pub fn seeded(seed: u64) -> Self {
+        Self { random: Randomness::Seeded(seed), made: AtomicU64::new(0) }
+    }
+
     /// An id that was never made before.
     pub(super) fn next(&self, clock: &dyn Clock) -> RequestId {
         let number = self.made.fetch_add(1, Ordering::Relaxed);
@@ -29,6 +47,14 @@ impl IdSource {
     }
 
     fn bits(&self, number: u64, part: u8) -> u64 {
-        self.random.hash_one((number, part))
+        match &self.random {
+            Randomness::System(random) => random.hash_one((number, part)),
+            Randomness::Seeded(seed) => {
+                let mut bytes = [part; 17];
+                bytes[..8].copy_from_slice(&seed.to_be_bytes());
+                bytes[8..16].copy_from_slice(&number.to_be_bytes());
+                xxhash_rust::xxh3::xxh3_64(&bytes)
+            }
+        }
     }
 }

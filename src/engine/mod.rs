@@ -29,6 +29,7 @@
 //! ```
 
 mod answers;
+pub mod assembly;
 #[cfg(feature = "rocksdb")]
 mod backup;
 mod ids;
@@ -62,11 +63,11 @@ use crate::types::{Amount, AssetId, CommitSeq};
 
 pub use crate::store::Durability;
 pub use answers::{Answers, Brief, Pending};
+pub use ids::IdSource;
 pub use reads::{HoldState, Known};
 pub use transaction::{Committed, TransactError, Transaction};
 
 use answers::Early;
-use ids::IdSource;
 
 /// How an engine is started.
 #[derive(Clone, Debug)]
@@ -106,8 +107,9 @@ struct Inner {
     durable: Arc<Durable>,
     applied: Arc<Progress>,
     reader: Arc<Reader>,
+    /// What can be backed up: `None` for an engine that stands on something else.
     #[cfg(feature = "rocksdb")]
-    store: Arc<crate::store::rocks::RocksStore>,
+    rocks: Option<Arc<crate::store::rocks::RocksStore>>,
     drainer: Drainer,
     snapshots: Arc<Snapshots>,
     ids: IdSource,

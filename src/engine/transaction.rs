@@ -146,7 +146,9 @@ impl Transaction {
     /// Forgets everything. The same as dropping it.
     pub fn abort(self) {}
 
-    fn into_request(self) -> Request {
+    /// The request that [`Transaction::commit`] submits and waits for: for who waits in a way of his
+    /// own. Its snapshot is let go of.
+    pub fn into_request(self) -> Request {
         let reads = self.reads.into_iter().map(|(subject, version)| Read { subject, version });
         let writes = self.writes.into_iter().map(|(key, value)| Write { key, value });
         let transact = Transact {

@@ -80,6 +80,15 @@ impl Shard {
         }
     }
 
+    /// Does what the next message asks for, if one is there; says whether there was one. For whoever
+    /// schedules the actors himself, in the place of [`Shard::run`].
+    pub fn step(&mut self) -> bool {
+        match self.mailbox.try_recv() {
+            Ok(Some(message)) => self.on_message(message).is_ok(),
+            Ok(None) | Err(Ended::Drained | Ended::Poisoned) => false,
+        }
+    }
+
     fn on_message(&mut self, message: Message) -> Result<(), Gone> {
         match message {
             Message::Prepare(batch) => self.on_prepare(&batch),

@@ -18,7 +18,6 @@
 //!   poisoned (I3, I4).
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam::channel::Sender;
 
@@ -27,10 +26,11 @@ use super::log_core::{Effects, KINDS, LogCore, LogStart, PendingGroup, Reply};
 use super::materializer::MaterializerInput;
 use super::unfolded::{Unfolded, UnfoldedBlock};
 use super::{CommitLog, StoreError};
-use crate::actor::{Ended, Mailbox, Poison, spawn};
+use crate::actor::{Ended, Mailbox, Poison};
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::error::{Error, Reject};
+use crate::error::Reject;
+use crate::faults::point;
 use crate::message::ToLog;
 use crate::metrics::LogMetrics;
 use crate::types::Resolution;
@@ -50,34 +50,8 @@ pub struct LogShared {
     pub clock: Arc<dyn Clock>,
 }
 
-/// Starts the commit log's thread. It ends when every sender of the mailbox is gone and what was
-/// in it is answered; the materializer's input is dropped then.
-///
-/// # Errors
-/// When the operating system gives no thread.
-pub fn start(
-    log: Box<dyn CommitLog>,
-    from: LogStart,
-    shared: LogShared,
-    limits: &Limits,
-    mailbox: Mailbox<ToLog>,
-    materializer: MaterializerInput,
-) -> Result<JoinHandle<()>, Error> {
-    let poison = shared.poison.clone();
-    let mut actor = Actor {
-        core: LogCore::new(from, limits.shards, limits.commit_group_requests_max),
-        log,
-        shared,
-        unfolded_requests_max: limits.unfolded_requests_max,
-        mailbox,
-        materializer,
-        effects: Effects::default(),
-        metrics: LogMetrics::new(),
-    };
-    spawn("commit-log".into(), &poison, move || actor.run().map_err(|error| error.to_string()))
-}
-
-struct Actor {
+/// The commit log at work.
+pub struct Actor {
     core: LogCore,
     log: Box<dyn CommitLog>,
     shared: LogShared,
@@ -88,6 +62,19 @@ struct Actor {
     metrics: LogMetrics,
 }
 
+/// What the commit log needs to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it may write another group.
+    Nothing,
+    /// A message.
+    Message,
+    /// Room in memory: that the materializer folds.
+    Room,
+    /// It has ended: the senders are gone and all is answered, or the engine is poisoned.
+    Ended,
+}
+
 /// Whether the engine still answers.
 #[derive(PartialEq, Eq)]
 enum State {
@@ -96,24 +83,78 @@ enum State {
 }
 
 impl Actor {
-    fn run(&mut self) -> Result<(), StoreError> {
+    /// Goes on from the end of the journal.
+    pub fn new(
+        log: Box<dyn CommitLog>,
+        from: LogStart,
+        shared: LogShared,
+        limits: &Limits,
+        mailbox: Mailbox<ToLog>,
+        materializer: MaterializerInput,
+    ) -> Self {
+        Self {
+            core: LogCore::new(from, limits.shards, limits.commit_group_requests_max),
+            log,
+            shared,
+            unfolded_requests_max: limits.unfolded_requests_max,
+            mailbox,
+            materializer,
+            effects: Effects::default(),
+            metrics: LogMetrics::new(),
+        }
+    }
+
+    /// The actor's life: until every sender of its mailbox is gone, or the engine is poisoned.
+    ///
+    /// # Errors
+    /// What the disk says, or that a commit would create or destroy value.
+    pub fn run(&mut self) -> Result<(), StoreError> {
         loop {
-            let ended = self.receive();
-            if ended == Err(Ended::Poisoned) || self.write_complete()? == State::Poisoned {
-                return Ok(());
-            }
-            if ended == Err(Ended::Drained) {
-                return self.stop();
+            match self.step()? {
+                Next::Nothing => {}
+                Next::Message => self.wait_for_message(),
+                Next::Room => self.wait_for_room(),
+                Next::Ended => return Ok(()),
             }
         }
     }
 
-    /// Waits for a message, then takes all that are there.
-    fn receive(&mut self) -> Result<(), Ended> {
-        let first = self.mailbox.recv()?;
-        self.metrics.mailbox(self.mailbox.len());
-        self.core.take(first, self.shared.clock.boot_nanos(), &mut self.effects);
-        self.receive_waiting()
+    /// Takes what has come and writes at most one group, without waiting for anybody but the disk.
+    /// For whoever schedules the actors himself, in the place of [`Actor::run`].
+    ///
+    /// # Errors
+    /// As [`Actor::run`].
+    pub fn step(&mut self) -> Result<Next, StoreError> {
+        let ended = self.receive_waiting();
+        if ended == Err(Ended::Poisoned) {
+            return Ok(Next::Ended);
+        }
+        // Also of what came while the last group was written: nothing may wait for a message that
+        // need not come.
+        self.perform_effects();
+        if !self.has_room() {
+            return Ok(Next::Room);
+        }
+        let next = self.core.next_group();
+        if matches!(next, Err(StoreError::Violation(_))) {
+            self.metrics.supply_violation();
+        }
+        match (next?, ended) {
+            (Some(group), _) => Ok(match self.write(group)? {
+                State::Running => Next::Nothing,
+                State::Poisoned => Next::Ended,
+            }),
+            (None, Ok(())) => Ok(Next::Message),
+            (None, Err(_)) => self.stop().map(|()| Next::Ended),
+        }
+    }
+
+    /// The next step sees why, if none comes.
+    fn wait_for_message(&mut self) {
+        if let Ok(first) = self.mailbox.recv() {
+            self.metrics.mailbox(self.mailbox.len());
+            self.core.take(first, self.shared.clock.boot_nanos(), &mut self.effects);
+        }
     }
 
     fn receive_waiting(&mut self) -> Result<(), Ended> {
@@ -124,33 +165,14 @@ impl Actor {
         Ok(())
     }
 
-    /// Writes one group after another while decisions are complete, taking in what came meanwhile.
-    fn write_complete(&mut self) -> Result<State, StoreError> {
-        loop {
-            // Also of what came while the last group was written: nothing may wait for a message
-            // that need not come.
-            self.perform_effects();
-            let next = self.core.next_group();
-            if matches!(next, Err(StoreError::Violation(_))) {
-                self.metrics.supply_violation();
-            }
-            let Some(group) = next? else { return Ok(State::Running) };
-            if self.write(group)? == State::Poisoned || self.wait_for_room() == State::Poisoned {
-                return Ok(State::Poisoned);
-            }
-            // The end is noticed by the next receive.
-            if self.receive_waiting() == Err(Ended::Poisoned) {
-                return Ok(State::Poisoned);
-            }
-        }
-    }
-
     /// Makes a group durable, and everybody who depends on it hear of it.
     fn write(&mut self, mut group: PendingGroup) -> Result<State, StoreError> {
         let mut entry = None;
         if let Some(write) = &mut group.write {
             let began = self.shared.clock.boot_nanos();
+            point!("log.append");
             self.log.append(write)?;
+            point!("log.appended");
             self.metrics.fsync(self.shared.clock.boot_nanos().saturating_sub(began));
             let block = Arc::clone(&write.block);
             self.metrics.group(group.requests as u64, block.bytes().len() as u64);
@@ -220,17 +242,20 @@ impl Actor {
         }
     }
 
-    /// Waits while too much is durable and not folded.
-    fn wait_for_room(&self) -> State {
-        while self.shared.unfolded.requests() > self.unfolded_requests_max {
-            crossbeam::channel::select! {
-                recv(self.materializer.folded) -> folded => if folded.is_err() {
-                    return State::Poisoned;
-                },
-                recv(self.shared.poison.listener()) -> _ => return State::Poisoned,
-            }
+    /// Whether little enough is durable and not folded.
+    fn has_room(&self) -> bool {
+        self.shared.unfolded.requests() <= self.unfolded_requests_max
+    }
+
+    /// Waits until something was folded.
+    fn wait_for_room(&self) {
+        crossbeam::channel::select! {
+            // A materializer that is gone leaves no room: it ended for a cause.
+            recv(self.materializer.folded) -> folded => if folded.is_err() {
+                let _ = self.shared.poison.listener().recv();
+            },
+            recv(self.shared.poison.listener()) -> _ => {}
         }
-        State::Running
     }
 
     fn stop(&mut self) -> Result<(), StoreError> {

@@ -10,7 +10,6 @@
 //! * `A` moves when all families have a block, and the block is dropped from memory only then.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -25,9 +24,8 @@ use super::references::ReferenceFold;
 use super::unfolded::{Unfolded, UnfoldedBlock};
 use super::versions::Fold;
 use super::{Applied, Family, FamilyWriter, Position, StoreError, VersionStore};
-use crate::actor::{Poison, spawn};
+use crate::actor::Poison;
 use crate::clock::Clock;
-use crate::error::Error;
 use crate::metrics::MaterializerMetrics;
 use crate::types::{BlockNumber, CommitSeq};
 
@@ -251,13 +249,6 @@ pub struct MaterializerShared {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The materializer's door.
-pub struct MaterializerHandle {
-    blocks: Option<MaterializerInput>,
-    drainer: Drainer,
-    thread: JoinHandle<()>,
-}
-
 /// Where the commit log sends blocks; dropping it lets the materializer finish.
 pub struct MaterializerInput {
     /// In order. Waits for room.
@@ -297,59 +288,8 @@ impl Drainer {
     }
 }
 
-impl MaterializerHandle {
-    /// Where blocks go. Taken once, by the commit log.
-    pub fn take_input(&mut self) -> MaterializerInput {
-        self.blocks.take().expect("taken once")
-    }
-
-    /// A way to wait for it.
-    pub fn drainer(&self) -> Drainer {
-        self.drainer.clone()
-    }
-
-    /// Waits for the thread, which ends when its input was dropped and everything is folded.
-    pub fn join(self) {
-        drop(self.blocks);
-        // Its panic was caught and has poisoned the engine.
-        let _ = self.thread.join();
-    }
-}
-
-/// Starts the materializer's thread. It gathers up to `fold_requests_max` requests for a fold.
-///
-/// # Errors
-/// When the operating system gives no thread.
-pub fn start(
-    shared: MaterializerShared,
-    applied: Applied,
-    fold_requests_max: usize,
-) -> Result<MaterializerHandle, Error> {
-    let (blocks, inbox) = bounded(QUEUE_BLOCKS_MAX);
-    let (room, folded) = bounded(1);
-    let (drains, drain_requests) = bounded(16);
-    let poison = shared.poison.clone();
-    let drainer = Drainer { drains, applied: Arc::clone(&shared.applied), poison: poison.clone() };
-    let mut materializer = Materializer {
-        folder: Folder::new(applied),
-        shared,
-        fold_requests_max,
-        inbox,
-        drain_requests,
-        drains: Vec::new(),
-        _drains: drainer.drains.clone(),
-        room,
-        oldest_nanos: 0,
-        metrics: MaterializerMetrics::new(),
-    };
-    let thread = spawn("materializer".into(), &poison, move || {
-        materializer.run().map_err(|error| error.to_string())
-    })?;
-    let input = MaterializerInput { blocks, folded };
-    Ok(MaterializerHandle { blocks: Some(input), drainer, thread })
-}
-
-struct Materializer {
+/// The materializer at work.
+pub struct Materializer {
     folder: Folder,
     shared: MaterializerShared,
     fold_requests_max: usize,
@@ -374,7 +314,51 @@ enum Woken {
 }
 
 impl Materializer {
-    fn run(&mut self) -> Result<(), StoreError> {
+    /// Goes on from what each family has; gathers up to `fold_requests_max` requests for a fold. Also
+    /// where the commit log sends blocks, and how one waits for them to be folded.
+    pub fn new(
+        shared: MaterializerShared,
+        applied: Applied,
+        fold_requests_max: usize,
+    ) -> (Self, MaterializerInput, Drainer) {
+        let (blocks, inbox) = bounded(QUEUE_BLOCKS_MAX);
+        let (room, folded) = bounded(1);
+        let (drains, drain_requests) = bounded(16);
+        let poison = shared.poison.clone();
+        let drainer =
+            Drainer { drains: drains.clone(), applied: Arc::clone(&shared.applied), poison };
+        let this = Self {
+            folder: Folder::new(applied),
+            shared,
+            fold_requests_max,
+            inbox,
+            drain_requests,
+            drains: Vec::new(),
+            _drains: drains,
+            room,
+            oldest_nanos: 0,
+            metrics: MaterializerMetrics::new(),
+        };
+        (this, MaterializerInput { blocks, folded }, drainer)
+    }
+
+    /// Gathers the next block if one is there, and folds if that fills the fold; says whether one was.
+    /// For whoever schedules the actors himself, in the place of the thread.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn step(&mut self) -> Result<bool, StoreError> {
+        match self.inbox.try_recv() {
+            Ok(entry) => self.gather(&entry.block).map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// The actor's life: until its input is gone and everything is folded, or the engine is poisoned.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn run(&mut self) -> Result<(), StoreError> {
         loop {
             match self.next() {
                 Woken::Block(entry) => self.gather(&entry.block)?,
@@ -424,7 +408,11 @@ impl Materializer {
         if full { self.fold() } else { Ok(()) }
     }
 
-    fn fold(&mut self) -> Result<(), StoreError> {
+    /// Folds what was gathered.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn fold(&mut self) -> Result<(), StoreError> {
         if self.folder.blocks() > 0 {
             self.wait_for_store()?;
             let began = self.shared.clock.boot_nanos();

@@ -8,16 +8,14 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::oneshot;
 
 use super::world::{Told, World};
-use crate::actor::{Mailbox, Poison};
+use crate::actor::{Mailbox, Poison, spawn};
 use crate::clock::SystemClock;
 use crate::config::Limits;
 use crate::directory::Directory;
 use crate::message::{Answered, ToLog};
 use crate::store::commit_log::{self, LogShared};
 use crate::store::durable::{Durable, InFlight, Progress};
-use crate::store::materializer::{
-    self, Drainer, MaterializerHandle, MaterializerInput, MaterializerShared,
-};
+use crate::store::materializer::{Drainer, Materializer, MaterializerInput, MaterializerShared};
 use crate::store::reader::Reader;
 use crate::store::recovery::{self, Recovered};
 use crate::store::rocks::{self, Opened, RocksStore, Stats};
@@ -37,7 +35,7 @@ pub struct Node {
     drainer: Option<Drainer>,
     log: JoinHandle<()>,
     /// `None`: nothing is folded, blocks pile up here.
-    materializer: Result<MaterializerHandle, Receiver<Arc<UnfoldedBlock>>>,
+    materializer: Result<JoinHandle<()>, Receiver<Arc<UnfoldedBlock>>>,
     stats: Stats,
 }
 
@@ -85,10 +83,12 @@ impl Node {
             clock: clock.clone(),
         };
         let (input, drainer, materializer) = if folds {
-            let started = materializer::start(shared, recovered.applied, fold_max);
-            let mut materializer = started.expect("thread");
-            let input = materializer.take_input();
-            (input, Some(materializer.drainer()), Ok(materializer))
+            let (mut materializer, input, drainer) =
+                Materializer::new(shared, recovered.applied, fold_max);
+            let thread = spawn("materializer".into(), &poison, move || {
+                materializer.run().map_err(|error| error.to_string())
+            });
+            (input, Some(drainer), Ok(thread.expect("thread")))
         } else {
             let (blocks, pile) = bounded(1_000);
             (MaterializerInput { blocks, folded: bounded(1).1 }, None, Err(pile))
@@ -101,14 +101,11 @@ impl Node {
             poison: poison.clone(),
             clock,
         };
-        let log = commit_log::start(
-            wrap(Box::new(log)),
-            recovered.log_start(),
-            shared,
-            limits,
-            messages,
-            input,
-        );
+        let (log, from) = (wrap(Box::new(log)), recovered.log_start());
+        let mut log = commit_log::Actor::new(log, from, shared, limits, messages, input);
+        let log = spawn("commit-log".into(), &poison, move || {
+            log.run().map_err(|error| error.to_string())
+        });
         let stats = rocks::spawn_stats(&store, &poison).expect("thread");
         Ok(Self {
             mailbox,
@@ -156,7 +153,7 @@ impl Node {
     pub fn stop(self) {
         drop(self.mailbox);
         self.log.join().expect("its panic was caught");
-        self.materializer.expect("it folds").join();
+        self.materializer.expect("it folds").join().expect("its panic was caught");
         self.stats.stop();
         assert_eq!(self.poison.cause(), None);
         assert_eq!(self.reader.applied_seq(), self.reader.durable_seq());
@@ -169,7 +166,7 @@ impl Node {
         drop(self.mailbox);
         self.log.join().expect("its panic was caught");
         if let Ok(materializer) = self.materializer {
-            materializer.join();
+            materializer.join().expect("its panic was caught");
         }
         self.stats.stop();
     }
