@@ -146,6 +146,14 @@ impl<S: SeenBefore> Actor<S> {
         self.round().or_else(|end| Result::from(end).map(|()| Round::Last))
     }
 
+    /// Whether a step would find something to do now.
+    pub fn has_work(&mut self) -> bool {
+        let now = self.now();
+        let Coordinator { machine, votes, inbox, .. } = &self.this;
+        let takes = !self.stopping && machine.wants_more() && !inbox.is_empty();
+        !votes.is_empty() || takes || (machine.has_backlog(now) && machine.can_sequence())
+    }
+
     /// What decides.
     pub fn machine(&self) -> &Machine<S> {
         &self.this.machine

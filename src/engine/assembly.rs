@@ -224,8 +224,7 @@ impl Base {
             poison: poison.clone(),
             clock: clock.clone(),
         };
-        let (materializer, input, drainer) =
-            Materializer::new(shared, recovered.applied, limits.fold_requests_max);
+        let (materializer, input, drainer) = Materializer::new(shared, recovered.applied, limits);
         let shared = LogShared {
             durable: durable.clone(),
             unfolded: unfolded.clone(),

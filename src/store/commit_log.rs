@@ -149,6 +149,11 @@ impl Actor {
         }
     }
 
+    /// Whether everything that it has heard of is answered.
+    pub fn is_idle(&self) -> bool {
+        self.core.is_idle()
+    }
+
     /// The next step sees why, if none comes.
     fn wait_for_message(&mut self) {
         if let Ok(first) = self.mailbox.recv() {

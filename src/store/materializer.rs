@@ -26,6 +26,7 @@ use super::versions::Fold;
 use super::{Applied, Family, FamilyWriter, Position, StoreError, VersionStore};
 use crate::actor::Poison;
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::metrics::MaterializerMetrics;
 use crate::types::{BlockNumber, CommitSeq};
 
@@ -314,14 +315,16 @@ enum Woken {
 }
 
 impl Materializer {
-    /// Goes on from what each family has; gathers up to `fold_requests_max` requests for a fold. Also
-    /// where the commit log sends blocks, and how one waits for them to be folded.
+    /// Goes on from what each family has. Also where the commit log sends blocks, and how one waits
+    /// for them to be folded.
     pub fn new(
         shared: MaterializerShared,
         applied: Applied,
-        fold_requests_max: usize,
+        limits: &Limits,
     ) -> (Self, MaterializerInput, Drainer) {
-        let (blocks, inbox) = bounded(QUEUE_BLOCKS_MAX);
+        let fold_requests_max = limits.fold_requests_max;
+        // A block has a request at least, and the commit log waits before more are unfolded.
+        let (blocks, inbox) = bounded(QUEUE_BLOCKS_MAX.min(limits.unfolded_requests_max + 1));
         let (room, folded) = bounded(1);
         let (drains, drain_requests) = bounded(16);
         let poison = shared.poison.clone();

@@ -151,7 +151,8 @@ impl Oracle {
         AccountBalances { seq: at, balances: assets.filter_map(version).collect() }
     }
 
-    fn record_at(&self, key: &Key, at: CommitSeq) -> Option<RecordVersion> {
+    /// The value as of a seq, as the engine shows it.
+    pub fn record_at(&self, key: &Key, at: CommitSeq) -> Option<RecordVersion> {
         let versions = self.records.get(key)?;
         let (seq, value) = versions.iter().rev().find(|(seq, _)| *seq <= at)?;
         Some(RecordVersion { seq: *seq, value: value.clone() })
@@ -389,7 +390,7 @@ impl Oracle {
     }
 
     /// What is held is what the open holds hold.
-    fn check_held(&self) {
+    pub fn check_held(&self) {
         let mut held: BTreeMap<BalanceKey, u128> = BTreeMap::new();
         for (key, amount) in self.open.iter().flat_map(|token| &self.holds[token].amounts) {
             *held.entry(*key).or_default() += amount;

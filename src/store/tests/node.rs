@@ -84,7 +84,7 @@ impl Node {
         };
         let (input, drainer, materializer) = if folds {
             let (mut materializer, input, drainer) =
-                Materializer::new(shared, recovered.applied, fold_max);
+                Materializer::new(shared, recovered.applied, limits);
             let thread = spawn("materializer".into(), &poison, move || {
                 materializer.run().map_err(|error| error.to_string())
             });
