@@ -7,14 +7,15 @@
 
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::Error;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, OnceLock};
 
 /// The engine's one-way switch. Cheap to clone; every clone is the same switch.
 #[derive(Clone)]
@@ -23,11 +24,10 @@ pub struct Poison {
 }
 
 struct PoisonShared {
-    cause: OnceLock<String>,
+    /// Nothing is ever sent: dropping the sender is the signal, and it reaches every receiver.
+    switch: Switch<Sender<Infallible>>,
     /// Whether the engine is being stopped on purpose.
     stopping: AtomicBool,
-    /// Nothing is ever sent: dropping the sender is the signal, and it reaches every receiver.
-    alarm: Mutex<Option<Sender<Infallible>>>,
     listener: Receiver<Infallible>,
     tripped: watch::Sender<bool>,
     /// Whether no answer comes any more: tripped, or stopped on purpose.
@@ -45,9 +45,8 @@ impl Poison {
     pub fn new() -> Self {
         let (alarm, listener) = bounded(0);
         let shared = PoisonShared {
-            cause: OnceLock::new(),
+            switch: Switch::new(alarm),
             stopping: AtomicBool::new(false),
-            alarm: Mutex::new(Some(alarm)),
             listener,
             tripped: watch::Sender::new(false),
             ended: watch::Sender::new(false),
@@ -57,11 +56,9 @@ impl Poison {
 
     /// Stops the engine for the cause given. Only the first cause counts.
     pub fn trip(&self, cause: String) {
-        if self.shared.cause.set(cause).is_ok() {
-            let cause = self.cause().unwrap_or_default();
+        self.shared.switch.trip(cause, |cause| {
             tracing::error!(cause, "the engine stops: nothing more is acknowledged");
-        }
-        drop(self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).take());
+        });
         self.shared.tripped.send_replace(true);
         self.shared.ended.send_replace(true);
     }
@@ -73,12 +70,12 @@ impl Poison {
 
     /// Why the engine stopped; `None` while it runs.
     pub fn cause(&self) -> Option<String> {
-        self.shared.cause.get().cloned()
+        self.shared.switch.cause().cloned()
     }
 
     /// Whether the engine stopped.
     pub fn is_tripped(&self) -> bool {
-        self.shared.cause.get().is_some()
+        self.shared.switch.cause().is_some()
     }
 
     /// Notes that the engine is being stopped on purpose: an answer that does not come has no other cause.
@@ -124,6 +121,38 @@ impl Poison {
     /// A receiver that never yields, and disconnects when the engine stops: for `select!`.
     pub fn listener(&self) -> &Receiver<Infallible> {
         &self.shared.listener
+    }
+}
+
+/// A cause, and an alarm that goes off behind it, once. Who hears the alarm finds the cause.
+pub struct Switch<A> {
+    cause: OnceLock<String>,
+    /// It goes off by being dropped.
+    alarm: Mutex<Option<A>>,
+}
+
+impl<A> Switch<A> {
+    /// Not tripped.
+    pub fn new(alarm: A) -> Self {
+        Self { cause: OnceLock::new(), alarm: Mutex::new(Some(alarm)) }
+    }
+
+    /// Trips it, if nobody has: then `say` is told the cause before the alarm goes off. Whoever was
+    /// first, when this returns there is a cause and the alarm has gone off.
+    pub fn trip(&self, cause: String, say: impl FnOnce(&str)) {
+        if self.cause.set(cause).is_ok()
+            && let Some(cause) = self.cause.get()
+        {
+            say(cause);
+        }
+        // Dropped under the lock: who finds it gone knows that it has gone off.
+        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(alarm.take());
+    }
+
+    /// Why it was tripped; `None` while it is not.
+    pub fn cause(&self) -> Option<&String> {
+        self.cause.get()
     }
 }
 
@@ -209,24 +238,25 @@ impl<T> Mailbox<T> {
 pub fn spawn(
     name: String,
     poison: &Poison,
-    mut body: impl FnMut() -> Result<(), String> + Send + 'static,
+    body: impl FnMut() -> Result<(), String> + Send + 'static,
 ) -> Result<JoinHandle<()>, Error> {
     let poison = poison.clone();
     let thread_name = name.clone();
     std::thread::Builder::new()
         .name(name)
-        .spawn(move || {
-            // The state that a panic may have torn is dropped with the actor: nothing reads it again.
-            // It lives in `body`, which is lent and not given, and so outlives the poisoning.
-            match catch_unwind(AssertUnwindSafe(&mut body)) {
-                Ok(Ok(())) => {}
-                Ok(Err(cause)) => poison.trip(format!("{thread_name}: {cause}")),
-                Err(panic) => {
-                    poison.trip(format!("{thread_name} panicked: {}", message_of(&*panic)));
-                }
-            }
-        })
+        .spawn(move || run(&thread_name, &poison, body))
         .map_err(|error| Error::Storage(format!("cannot start a thread: {error}")))
+}
+
+/// What the thread of an actor does: see [`spawn`].
+pub fn run(name: &str, poison: &Poison, mut body: impl FnMut() -> Result<(), String>) {
+    // The state that a panic may have torn is dropped with the actor: nothing reads it again.
+    // It lives in `body`, which is lent and not given, and so outlives the poisoning.
+    match catch_unwind(AssertUnwindSafe(&mut body)) {
+        Ok(Ok(())) => {}
+        Ok(Err(cause)) => poison.trip(format!("{name}: {cause}")),
+        Err(panic) => poison.trip(format!("{name} panicked: {}", message_of(&*panic))),
+    }
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {

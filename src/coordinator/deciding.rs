@@ -21,6 +21,7 @@ use super::ids::SeenBefore;
 use super::txn::{Machine, Tally, WaitReason, Waited};
 use crate::config::SUPPLY_MAX;
 use crate::error::Reject;
+use crate::faults::{Bug, planted};
 use crate::message::{RefusedTxn, RepeatedTxn, SharedBatch, Txn, TxnRef, Vote, Votes};
 use crate::request::{Action, Command, Purpose, Transfer};
 use crate::types::{Amount, AssetId, CommitSeq, Resolution, Subject, Time, Token};
@@ -83,7 +84,8 @@ impl Voting {
 
     /// Whether it has to wait for a late vote.
     fn stays(&self) -> bool {
-        self.no.is_none() && self.back.is_none() && self.waits > 0
+        let decides_alone = planted(Bug::DecideBeforeLateVotes);
+        self.no.is_none() && self.back.is_none() && self.waits > 0 && !decides_alone
     }
 }
 

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 use super::ids::Resolved;
 use crate::config::Limits;
 use crate::error::Reject;
+use crate::faults::{Bug, planted};
 use crate::message::{Side, Txn, TxnRef};
 use crate::request::{Action, Hold, Purpose};
 use crate::types::{AccountId, CommitSeq, Resolution, Time, Token};
@@ -195,7 +196,11 @@ impl Holds {
         self.timed -= usize::from(hold.expires_at < Time::NEVER);
         let is_withdrawal = is_withdrawal(hold);
         self.recent.push(hold.token, Resolved { how, seq, is_withdrawal });
-        match self.entries.remove(&hold.token) {
+        let entry = self.entries.remove(&hold.token);
+        if planted(Bug::ReleaseTwice) {
+            self.insert(Box::new(hold.clone()), payers(txn));
+        }
+        match entry {
             Some(Entry::Resolving { followers, .. }) => followers,
             _ => unreachable!("it was being resolved"),
         }
@@ -210,6 +215,10 @@ impl Holds {
             }
             self.times.pop();
             if matches!(self.entries.get(&token), Some(Entry::Open(_))) {
+                if planted(Bug::ExpireUnsequenced) {
+                    self.entries.remove(&token);
+                    continue;
+                }
                 return Some(token);
             }
         }

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::actor::Poison;
 use crate::clock::{Clock, LogicalClock};
+use crate::faults::point;
 use crate::message::{AccountBalances, Gate, ManyBalances, Submission, ToLog, Totals, Votes};
 use crate::metrics::{Conflict, CoordinatorMetrics};
 use crate::shard::Message as ToShard;
@@ -236,7 +237,9 @@ impl<S: SeenBefore> Actor<S> {
 
     fn tally(&mut self, votes: Votes) {
         let now = self.this.time.now();
+        point!("coordinator.vote");
         let tally = self.this.machine.on_votes(votes, now);
+        point!("coordinator.voted");
         self.metrics.votes(tally.yes, tally.no, tally.wait, tally.busy, tally.locked);
         if let Some((sequenced, requests)) = tally.voted {
             let voted = self.this.clock.boot_nanos().saturating_sub(sequenced);
@@ -272,13 +275,17 @@ impl<S: SeenBefore> Actor<S> {
         else {
             return Ok(());
         };
+        point!("coordinator.decide");
         for shard in &this.shards {
             shard.send(ToShard::Decide(decision.clone())).map_err(|_| End::Gone)?;
+            point!("coordinator.decide-sent");
         }
         for batch in self.unannounced.drain(..) {
             this.log.send(batch).map_err(|_| End::Gone)?;
         }
+        point!("coordinator.decide-log");
         this.log.send(ToLog::Decided(decision.clone())).map_err(|_| End::Gone)?;
+        point!("coordinator.decided");
         let requests = decision.commits.len() + decision.refusals.len();
         let sent = this.clock.boot_nanos();
         self.metrics.decide(sent.saturating_sub(voted_nanos), requests as u64);
@@ -320,6 +327,7 @@ impl<S: SeenBefore> Actor<S> {
             Message::Hold(token, reply) => return self.on_hold(token, reply),
             Message::Stop => {
                 self.stopping = true;
+                point!("coordinator.stop");
                 self.this.machine.give_up_waiting();
             }
         }
@@ -395,9 +403,11 @@ impl<S: SeenBefore> Actor<S> {
         if duplicates > 0 {
             self.metrics.conflict(Conflict::DuplicateRequest, duplicates);
         }
+        point!("coordinator.prepare");
         self.unannounced.push(ToLog::Sequenced(batch.clone(), submissions));
         for shard in &self.this.shards {
             shard.send(ToShard::Prepare(batch.clone())).map_err(|_| End::Gone)?;
+            point!("coordinator.prepare-sent");
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ use super::holds::Holds;
 use super::ids::{Ids, SeenBefore};
 use crate::config::{BATCH_REQUESTS_MAX, Limits};
 use crate::directory::Directory;
+use crate::faults::{Bug, planted};
 use crate::message::{
     Decision, NewSubmission, RefusedTxn, RepeatedTxn, SharedBatch, SharedDecision, Submission,
     TxnRef,
@@ -337,7 +338,10 @@ impl<S: SeenBefore> Machine<S> {
         }
         let number = self.decisions;
         self.decisions += 1;
-        let commits = std::mem::take(&mut self.commits);
+        let mut commits = std::mem::take(&mut self.commits);
+        if planted(Bug::OutOfOrder) {
+            commits.reverse();
+        }
         Some(Arc::new(Decision {
             number,
             first_seq: CommitSeq::new(self.next_seq.get() - commits.len() as u64),

@@ -18,6 +18,7 @@ use crate::coordinator::txn::{Machine, Start};
 use crate::coordinator::{Coordinator, Message};
 use crate::directory::Directory;
 use crate::error::Error;
+use crate::faults::{Bug, planted, point};
 use crate::message::{ToLog, Txn, Votes};
 use crate::metrics::EngineMetrics;
 use crate::request::{Hold, Purpose};
@@ -82,15 +83,19 @@ impl Parts {
     /// cannot be read. Nothing is overwritten then.
     pub fn assemble(limits: Limits, foundation: Foundation) -> Result<(Engine, Self), Error> {
         limits.validate().map_err(Error::Config)?;
-        let Foundation { journal, versions, log, mark, clock, ids } = foundation;
+        let Foundation { journal, versions, mut log, mark, clock, ids } = foundation;
         let directory = Arc::new(Directory::new());
         let fold_max = limits.fold_requests_max;
         let recovered = recovery::recover(&*journal, &*versions, mark, &directory, fold_max)?;
         let mut holds = Vec::new();
         recovery::holds(&*versions, |hold| holds.push(hold))?;
+        point!("recover.holds");
         let balances = restore_shards(&*versions, &recovered, &directory, &limits, &holds)?;
+        point!("recover.balances");
         let time = LogicalClock::start(recovered.time, clock.wall(), clock.boot_nanos());
         let recent = restore_ids(&*versions, &time, &limits)?;
+        point!("recover.ids");
+        log.begin(recovered.last)?;
         let poison = Poison::new();
         let base = Base { limits, clock, poison, directory, journal, versions, recovered };
         let Logging { to_log, log, materializer, durable, applied, requests, reader, drainer } =
@@ -163,7 +168,7 @@ fn restore_shards(
         let linked = chain.is_some_and(|chain| directory.check_linked(key.account, chain).is_ok());
         shards[key.account.shard(count)].restore(key, balance, version, linked);
     })?;
-    for hold in holds.iter().filter(|hold| hold.exclusive) {
+    for hold in holds.iter().filter(|hold| hold.exclusive && !planted(Bug::ForgetLocks)) {
         // What its end would give back is what it locks.
         let end = Txn::expiry(Box::new(hold.clone()), count);
         for op in end.row_ops() {
@@ -183,7 +188,9 @@ fn restore_ids(
 ) -> Result<Ids, Error> {
     let mut ids = Ids::new(time.now(), limits.recent_ids_window_ms, limits.recent_ids_max);
     let since = ids.restore_from_millis();
-    store.ids_since(since, &mut |id| ids.restore(id))?;
+    if !planted(Bug::ForgetIds) {
+        store.ids_since(since, &mut |id| ids.restore(id))?;
+    }
     Ok(ids)
 }
 

@@ -167,13 +167,37 @@ impl Engine {
     /// Nothing was taken: [`Error::Overloaded`]; [`Error::Stopped`]; or [`Error::Read`] for more
     /// requests than a submission may have.
     pub fn submit(&self, requests: Vec<Request>) -> Result<Pending, Error> {
-        let inner = &*self.inner;
         let asked = requests.len();
         if asked > BATCH_REQUESTS_MAX {
             let why =
                 format!("has {asked} requests; one submission has at most {BATCH_REQUESTS_MAX}");
             return Err(Error::Read(Reject::Malformed(Malformed::new("requests", why))));
         }
+        self.submit_in(self.reserve(asked)?, requests)
+    }
+
+    /// Takes room for so many requests before they are read and checked: who is refused for want of
+    /// room should cost nothing more.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`]; [`Error::Stopped`].
+    pub fn reserve(&self, n: usize) -> Result<Room, Error> {
+        let inner = &*self.inner;
+        let max = inner.limits.requests_in_flight_max;
+        inner.admit(&inner.requests, n, max, "requests_in_flight_max")?;
+        Ok(Room { requests: inner.requests.clone(), n })
+    }
+
+    /// [`Engine::submit`] for requests that room was taken for, at most as many.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    ///
+    /// # Panics
+    /// There are more requests than room.
+    pub fn submit_in(&self, mut room: Room, requests: Vec<Request>) -> Result<Pending, Error> {
+        let inner = &*self.inner;
+        assert!(requests.len() <= room.n, "there is room for all that is handed over");
         let accepted_nanos = inner.clock.boot_nanos();
         let (txns, early) = inner.prepare(requests);
         let pending = |reply| Pending {
@@ -186,18 +210,10 @@ impl Engine {
             return Ok(pending(None));
         }
         let taken = txns.len();
-        inner.admit(
-            &inner.requests,
-            taken,
-            inner.limits.requests_in_flight_max,
-            "requests_in_flight_max",
-        )?;
         let (reply, receiver) = oneshot::channel();
-        let submission = Submission { txns, reply, accepted_nanos };
-        if let Err(error) = inner.send(Message::Submit(submission)) {
-            inner.requests.release(taken);
-            return Err(error);
-        }
+        inner.send(Message::Submit(Submission { txns, reply, accepted_nanos }))?;
+        // These are released with their answers.
+        room.n -= taken;
         inner.metrics.in_flight(inner.requests.get());
         Ok(pending(Some(receiver)))
     }
@@ -309,6 +325,19 @@ impl Audit {
     /// Whether every asset's balances add up to its supply.
     pub fn is_conserved(&self) -> bool {
         self.assets.iter().all(|asset| asset.supply == asset.balances)
+    }
+}
+
+/// Room for requests that are still to come. It counts as in flight until they are handed over, or
+/// this is dropped.
+pub struct Room {
+    requests: Arc<InFlight>,
+    n: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.requests.release(self.n);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::actor::spawn;
 use crate::clock::{Clock, SystemClock};
 use crate::coordinator;
 use crate::error::Error;
+use crate::faults::point;
 use crate::store::Durability;
 use crate::store::retention;
 use crate::store::rocks::{self, RocksStore};
@@ -71,6 +72,7 @@ impl Parts {
         let log = spawn("commit-log".into(), &poison, move || {
             log.run().map_err(|error| error.to_string())
         })?;
+        point!("start.logging");
         let mut actors = Vec::new();
         for mut shard in shards {
             let name = format!("shard-{}", shard.number);
@@ -78,14 +80,17 @@ impl Parts {
         }
         let mut coordinator = coordinator::Actor::new(coordinator);
         let coordinator = spawn("coordinator".into(), &poison, move || coordinator.run())?;
+        point!("start.running");
         actors.insert(0, coordinator);
         actors.push(log);
         let stats = rocks::spawn_stats(store, &poison)?;
         let retention = retention::start(retention, retention_hours, &poison)?;
         let forgetful = store.clone();
         let finish = Box::new(move || {
+            point!("stop.fold");
             // Its panic was caught and has poisoned the engine.
             let _ = folding.join();
+            point!("stop.folded");
             stats.stop();
             // What is being rewritten to forget would take its time; the next run goes on with it.
             forgetful.stop_compactions();

@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Brief, Engine};
+use super::{Brief, Engine, Inner};
 use crate::error::{Error, Reject};
+use crate::faults::{Bug, planted, point};
 use crate::request::{Command, Read, Request, Transact, Write};
 use crate::store::snapshots::Snapshot;
 use crate::types::{
@@ -170,10 +171,11 @@ impl Engine {
         if inner.poison.is_stopping() || inner.poison.is_tripped() {
             return Err(inner.poison.stopped());
         }
+        point!("snapshot.pin");
         Ok(Transaction {
             engine: self.clone(),
             id: inner.ids.next(&*inner.clock),
-            snapshot: inner.snapshots.pin(inner.durable.seq())?,
+            snapshot: inner.snapshots.pin(inner.snapshot_seq())?,
             reads: BTreeMap::new(),
             writes: BTreeMap::new(),
             transfers: Vec::new(),
@@ -216,5 +218,12 @@ impl Engine {
         let micros = inner.ids.jitter(longest.min(BACKOFF_MAX_MICROS)) + 1;
         // Nothing is ever sent: it ends with the time, or with the engine.
         let _ = inner.poison.listener().recv_timeout(Duration::from_micros(micros));
+    }
+}
+
+impl Inner {
+    /// What a transaction that begins now sees: everything that anybody was told of.
+    fn snapshot_seq(&self) -> CommitSeq {
+        if planted(Bug::StaleSnapshot) { self.applied.seq() } else { self.durable.seq() }
     }
 }

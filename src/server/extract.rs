@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -24,6 +24,9 @@ use super::state::App;
 
 /// Bodies in memory at once, all together, in KiB; beyond that, `overloaded`.
 pub(super) const BODIES_KIB_MAX: u32 = 256 * 1024;
+/// Longer bodies are not even read while there is no room for what may be in them, and are made sense
+/// of off tokio's workers.
+pub(super) const INLINE_BYTES_MAX: usize = 32 * 1024;
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Of a body that is too large, this much is read and dropped before it is refused: a client
@@ -59,6 +62,11 @@ impl FromRequest<App> for JsonBody {
         let declared = is_json(request.headers());
         let announced = announced_bytes(request.headers());
         let room = room_for(announced.unwrap_or(BODY_BYTES_MAX), app)?;
+        let is_large = announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX);
+        if is_large && let Err(full) = app.engine().reserve(1).map(drop) {
+            let _ = tokio::time::timeout(BODY_WAIT, discard(request.into_body())).await;
+            return Err(full.into());
+        }
         let reading = read(request.into_body(), announced.unwrap_or(0));
         let bytes = tokio::time::timeout(BODY_WAIT, reading).await.map_err(|_| {
             let seconds = BODY_WAIT.as_secs();
@@ -94,6 +102,18 @@ fn room_for(bytes: usize, app: &App) -> Result<OwnedSemaphorePermit, Problem> {
             "overloaded: too many bytes of bodies are in memory; nothing was taken, try again";
         Problem::new("overloaded", detail)
     })
+}
+
+/// Reads a body for nobody: a client that writes all of it before it reads would otherwise meet a
+/// reset.
+async fn discard(mut body: Body) {
+    let mut total = 0;
+    while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        total += frame.data_ref().map_or(0, Bytes::len);
+        if total > DISCARDED_BYTES_MAX {
+            break;
+        }
+    }
 }
 
 /// Reads a body of which `announced` bytes are announced (0 for unknown).

@@ -5,8 +5,10 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
@@ -36,6 +38,12 @@ struct Inner {
     /// KiB of bodies that may still be read into memory.
     bodies: Arc<Semaphore>,
     backups: Backups,
+    /// Turns to make sense of a large body, half as many as there are cores: those who are accepted
+    /// need them more than those who may still be refused.
+    readers: Semaphore,
+    /// Turns to write an answer to many, as many as there are cores: more would not be quicker, and
+    /// each needs memory.
+    writers: Semaphore,
     hold_expiry_ms: u64,
     stopping: AtomicBool,
 }
@@ -60,6 +68,7 @@ impl Asked {
 impl App {
     /// A server's state around a running engine that was started with these limits.
     pub fn new(engine: Engine, exporter: Exporter, limits: &Limits) -> Self {
+        let cores = available_parallelism().map_or(1, NonZero::get);
         Self(Arc::new(Inner {
             engine,
             exporter,
@@ -67,6 +76,8 @@ impl App {
             ids: FreshIds::new(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX as usize)),
             backups: Backups::default(),
+            readers: Semaphore::new(cores.div_ceil(2)),
+            writers: Semaphore::new(cores),
             hold_expiry_ms: limits.hold_expiry_ms,
             stopping: AtomicBool::new(false),
         }))
@@ -103,6 +114,30 @@ impl App {
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {
         &self.0.bodies
+    }
+
+    /// Makes sense of a large body, when it is its turn.
+    ///
+    /// # Errors
+    /// `storage` when the work panicked.
+    pub(super) async fn reading<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _turn = self.0.readers.acquire().await.expect("it is never closed");
+        blocking(work).await
+    }
+
+    /// Writes a large answer, when it is its turn.
+    ///
+    /// # Errors
+    /// `storage` when the work panicked.
+    pub(super) async fn writing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _turn = self.0.writers.acquire().await.expect("it is never closed");
+        blocking(work).await
     }
 
     /// An id for a request whose caller gave none.

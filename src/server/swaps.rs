@@ -10,23 +10,21 @@ use serde::Serialize;
 
 use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Directory;
-use crate::engine::Answers;
+use crate::engine::{Answers, Room};
 use crate::error::Malformed;
 use crate::request::{Command, Request, Swap};
 use crate::types::{RequestId, Time};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{INLINE_BYTES_MAX, JsonBody, Key};
 use super::json::{self, Object, Value};
 use super::legs;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::{self, Answer};
-use super::state::{App, Asked, blocking};
+use super::state::{App, Asked};
 
 /// [`Command::kind`] of what is read here.
 const KIND: &str = "swap";
-/// Bodies longer than this are read, and their answers written, off tokio's workers.
-const INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// `{request_id, legs: [{from, to, asset, amount}, ...], deadline?}` → the receipt.
 pub(super) async fn one(
@@ -52,11 +50,12 @@ pub(super) async fn batch(
     let small = body.len() <= INLINE_BYTES_MAX;
     let reader = app.clone();
     let read = move || Batch::read(&body, &reader);
-    let mut batch = if small { read() } else { blocking(read).await? }?;
-    let pending = app.engine().submit(std::mem::take(&mut batch.requests))?;
+    let (room, mut batch) = if small { read() } else { app.reading(read).await? }?;
+    let pending = app.engine().submit_in(room, std::mem::take(&mut batch.requests))?;
     let answers = pending.answers().await?;
     // Ids that were used before may have to be looked up on disk.
-    blocking(move || batch.answered(&answers, &app)).await
+    let writer = app.clone();
+    app.writing(move || batch.answered(&answers, &writer)).await
 }
 
 /// A batch on its way: what goes to the engine, and what each element needs for its answer.
@@ -78,7 +77,10 @@ struct Results {
 }
 
 impl Batch {
-    fn read(body: &JsonBody, app: &App) -> Result<Self, Problem> {
+    /// Takes room for the swaps before it looks into them: refusing must be cheap.
+    fn read(body: &JsonBody, app: &App) -> Result<(Room, Self), Problem> {
+        // While it waited for its turn, the last room may have gone.
+        drop(app.engine().reserve(1)?);
         let mut object = body.object()?;
         let swaps = object.required("swaps", json::list)?;
         object.finish()?;
@@ -87,12 +89,13 @@ impl Batch {
             let why = format!("has {found} swaps; a batch has at most {BATCH_REQUESTS_MAX}");
             return Err(Problem::malformed("swaps", why));
         }
+        let room = app.engine().reserve(found)?;
         let mut batch =
             Self { requests: Vec::with_capacity(found), elements: Vec::with_capacity(found) };
         for swap in swaps {
             batch.push(app.counted(KIND, read_element(swap, app.engine().directory())));
         }
-        Ok(batch)
+        Ok((room, batch))
     }
 
     fn push(&mut self, read: Result<Asked, Problem>) {

@@ -12,16 +12,13 @@ use crate::request::{Command, Read, Request, Transact, Write};
 use crate::types::{AccountId, BalanceKey, CommitSeq, Subject, Time};
 
 use super::bytes;
-use super::extract::{JsonBody, Key};
+use super::extract::{INLINE_BYTES_MAX, JsonBody, Key};
 use super::json::{self, Object, Value, within};
 use super::legs;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
-use super::state::{App, Asked, blocking};
-
-/// Bodies longer than this are read off tokio's workers.
-const INLINE_BYTES_MAX: usize = 32 * 1024;
+use super::state::{App, Asked};
 
 /// `{request_id, deadline?, reads?, writes?, transfers?}` → the receipt.
 pub(super) async fn transact(
@@ -32,7 +29,7 @@ pub(super) async fn transact(
     let small = body.len() <= INLINE_BYTES_MAX;
     let reader = app.clone();
     let read = move || reader.counted("transaction", read(&body, key, reader.engine().directory()));
-    let asked = if small { read() } else { blocking(read).await? }?;
+    let asked = if small { read() } else { app.reading(read).await? }?;
     app.settle(asked).await
 }
 

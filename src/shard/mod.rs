@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::actor::{Ended, Mailbox};
 use crate::directory::Directory;
 use crate::error::Reject;
+use crate::faults::point;
 use crate::message::{
     AccountBalances, Applied, Gate, ManyBalances, SharedBatch, SharedDecision, ToLog, Totals, Votes,
 };
@@ -111,7 +112,9 @@ impl Shard {
 
     fn on_prepare(&mut self, batch: &SharedBatch) -> Result<(), Gone> {
         let mut votes = Votes { shard: self.number, batch: Some(batch.number), ..Votes::default() };
+        point!("shard.prepare");
         self.balances.prepare(batch, &*self.accounts, &mut votes);
+        point!("shard.prepared");
         self.votes.send(votes).map_err(|_| Gone)
     }
 
@@ -124,11 +127,15 @@ impl Shard {
             slots: Vec::with_capacity(expected),
         };
         let mut votes = Votes { shard: self.number, ..Votes::default() };
+        point!("shard.decide");
         self.balances.decide(decision, &*self.accounts, &mut applied, &mut votes);
+        point!("shard.decided");
         // Late votes first: others depend on them.
         if !votes.late.is_empty() {
             self.votes.send(votes).map_err(|_| Gone)?;
+            point!("shard.voted-late");
         }
+        point!("shard.apply");
         self.log.send(ToLog::Applied(applied)).map_err(|_| Gone)
     }
 

@@ -25,6 +25,7 @@ use super::mark::Mark;
 use super::rocks::{self, RocksStore};
 use super::{CommitLog, Durability, FORMAT, Position, StoreError, recovery};
 use crate::directory::Directory;
+use crate::faults::point;
 
 mod files;
 pub mod manifest;
@@ -114,12 +115,15 @@ fn back_up(
     reached: Position,
     copy: impl FnOnce(&Path) -> Result<(), StoreError>,
 ) -> Result<BackupReport, BackupError> {
+    point!("backup.copy");
     let made = copy(staging.room())
         .map_err(BackupError::from)
         .and_then(|()| finish(staging.room(), reached));
     match made {
         Ok((manifest, audit)) => {
+            point!("backup.publish");
             staging.publish()?;
+            point!("backup.published");
             Ok(BackupReport { to: to.into(), end: manifest.end, bytes: manifest.bytes(), audit })
         }
         Err(error @ BackupError::Audit(_)) => {
@@ -135,12 +139,17 @@ fn back_up(
 
 /// Makes a proven backup of a copied database.
 fn finish(room: &Path, reached: Position) -> Result<(Manifest, audit::Report), BackupError> {
+    point!("backup.copied");
     put_mark(Mark::create(room)?, reached)?;
+    point!("backup.marked");
     let audit = audit_read_only(room)?;
+    point!("backup.audited");
     put_mark(Mark::open(room, false)?.0, audit.end)?;
     rocks::remove_traces(room)?;
     files::sync_all(room)?;
+    point!("backup.synced");
     let manifest = Manifest { format: FORMAT, end: audit.end, files: files::describe(room)? };
+    point!("backup.described");
     let path = room.join(manifest::FILE);
     let written = File::create_new(&path).and_then(|mut file| {
         file.write_all(manifest.to_text().as_bytes())?;

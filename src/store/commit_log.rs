@@ -30,7 +30,7 @@ use crate::actor::{Ended, Mailbox, Poison};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::error::Reject;
-use crate::faults::point;
+use crate::faults::{Bug, planted, point};
 use crate::message::ToLog;
 use crate::metrics::LogMetrics;
 use crate::types::Resolution;
@@ -172,39 +172,50 @@ impl Actor {
 
     /// Makes a group durable, and everybody who depends on it hear of it.
     fn write(&mut self, mut group: PendingGroup) -> Result<State, StoreError> {
-        let mut entry = None;
+        if planted(Bug::AnswerBeforeSync) {
+            let write = group.write.clone();
+            let state = self.publish(group);
+            return write.map_or(Ok(()), |write| self.log.append(&write)).map(|()| state);
+        }
         if let Some(write) = &mut group.write {
             let began = self.shared.clock.boot_nanos();
             point!("log.append");
-            self.log.append(write)?;
+            let appended = self.log.append(write);
+            if !planted(Bug::IgnoreFailure) {
+                appended?;
+            }
             point!("log.appended");
             self.metrics.fsync(self.shared.clock.boot_nanos().saturating_sub(began));
-            let block = Arc::clone(&write.block);
-            self.metrics.group(group.requests as u64, block.bytes().len() as u64);
-            entry = Some(Arc::new(UnfoldedBlock::new(block)));
+            self.metrics.group(group.requests as u64, write.block.bytes().len() as u64);
         }
+        Ok(self.publish(group))
+    }
+
+    /// A group is durable: everybody who depends on it hears of it.
+    fn publish(&mut self, group: PendingGroup) -> State {
         if self.shared.poison.is_tripped() {
-            return Ok(State::Poisoned);
+            return State::Poisoned;
         }
+        let block = group.write.as_ref().map(|write| Arc::clone(&write.block));
+        let entry = block.map(|block| Arc::new(UnfoldedBlock::new(block)));
         let now = self.shared.clock.boot_nanos();
         for (nanos, requests) in &group.apply {
             self.metrics.apply(*nanos, *requests);
         }
         let persist = now.saturating_sub(group.complete_nanos);
         self.metrics.persist(persist, group.requests as u64);
-        if let Some(entry) = &entry {
+        if let Some(entry) = entry.as_ref().filter(|_| !planted(Bug::ForgetUnfolded)) {
             self.shared.unfolded.push(Arc::clone(entry));
         }
         self.core.durable(group, &mut self.effects);
         let position = self.core.durable_position();
+        point!("log.publish");
         self.shared.durable.publish(position, self.core.decisions_built());
+        point!("log.published");
         self.metrics.durable_seq(position.seq.get());
         // Before the materializer is waited for.
         self.perform_effects();
-        Ok(match entry {
-            Some(entry) => self.hand_over(entry),
-            None => State::Running,
-        })
+        entry.map_or(State::Running, |entry| self.hand_over(entry))
     }
 
     fn perform_effects(&mut self) {
@@ -216,10 +227,13 @@ impl Actor {
                 self.metrics.request(kind, nanos, u64::from(n));
             }
             self.shared.in_flight.release(submission.txns as usize);
+            point!("log.answer");
             // A caller that no longer waits asks again by request id.
             let _ = submission.reply.send(answered);
+            point!("log.answered");
         }
         for gate in self.effects.gates.drain(..) {
+            point!("log.gate");
             (gate.open)();
         }
         let tally = std::mem::take(&mut self.effects.tally);
@@ -239,6 +253,7 @@ impl Actor {
     }
 
     fn hand_over(&self, entry: Arc<UnfoldedBlock>) -> State {
+        point!("log.hand-over");
         let blocks: &Sender<_> = &self.materializer.blocks;
         crossbeam::channel::select! {
             // The materializer ends before us only when the engine is poisoned.
@@ -265,6 +280,7 @@ impl Actor {
 
     fn stop(&mut self) -> Result<(), StoreError> {
         assert!(self.core.is_idle(), "every decision had its rows when the senders left");
+        point!("log.stop");
         self.log.stop()
     }
 }

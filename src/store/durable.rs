@@ -1,10 +1,9 @@
 //! How far everything is, for whoever waits or only looks: `D`, `A` and requests in flight.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use tokio::sync::watch;
 
 use super::Position;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::types::{BlockNumber, CommitSeq};
 
 /// A position that only grows. One thread publishes; any thread looks, any task waits.
@@ -84,8 +83,8 @@ impl Durable {
         self.decisions.load(Ordering::Acquire)
     }
 
-    /// Moves on; `decisions` counts those of this start that are durable.
-    pub(super) fn publish(&self, position: Position, decisions: u64) {
+    /// Moves on; `decisions` counts those of this start that are durable. Only the commit log calls this.
+    pub fn publish(&self, position: Position, decisions: u64) {
         self.decisions.store(decisions, Ordering::Release);
         self.progress.publish(position);
     }

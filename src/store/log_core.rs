@@ -32,6 +32,7 @@ use super::journal::{Block, BlockBuilder, BlockHash, check_conservation, supply_
 use super::{Group, Position, StoreError};
 use crate::config::SUPPLY_MAX;
 use crate::error::Reject;
+use crate::faults::{Bug, planted};
 use crate::message::{
     Answer, AnswerSlot, Answered, Applied, Decision, Gate, NewSubmission, Repeated, Row,
     SharedBatch, SharedDecision, Side, ToLog, Txn, TxnRef,
@@ -239,7 +240,9 @@ impl LogCore {
                 open.shards += 1;
                 open.complete_nanos = now_nanos;
             }
-            ToLog::Gate(gate) if gate.seq <= self.durable.seq => effects.gates.push(gate),
+            ToLog::Gate(gate) if gate.seq <= self.durable.seq || planted(Bug::ShowBeforeSync) => {
+                effects.gates.push(gate);
+            }
             ToLog::Gate(gate) => {
                 self.gates.push(WaitingGate { order: Reverse((gate.seq, self.gates_taken)), gate });
                 self.gates_taken += 1;

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use super::{FORMAT, Position, RESTORE, StoreError};
+use crate::faults::point;
 use crate::types::{BlockNumber, CommitSeq};
 
 /// Name of the file in the data directory.
@@ -63,10 +64,13 @@ impl Mark {
         lock(&file, &new, FlockOperation::NonBlockingLockExclusive)?;
         file.write_all_at(&[0; 2 * SLOT_BYTES as usize], 0).map_err(failed)?;
         let mut mark = Self { file, path, slot_next: 0 };
+        point!("mark.create");
         mark.write(Position::default())?;
         mark.sync()?;
+        point!("mark.synced");
         // Only a whole mark ever has its name.
         std::fs::rename(&new, &mark.path).map_err(failed)?;
+        point!("mark.renamed");
         sync_directory(directory)?;
         Ok(mark)
     }

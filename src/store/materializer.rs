@@ -27,6 +27,7 @@ use super::{Applied, Family, FamilyWriter, Position, StoreError, VersionStore};
 use crate::actor::Poison;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::faults::{Bug, planted, point};
 use crate::metrics::MaterializerMetrics;
 use crate::types::{BlockNumber, CommitSeq};
 
@@ -81,10 +82,12 @@ impl Folder {
     pub fn add(&mut self, block: &Block) {
         let number = block.header().number;
         assert_eq!(number, self.last.block.next(), "blocks are folded in order");
-        if number > self.applied.versions.block {
+        let again = planted(Bug::FoldTwice);
+        let skipped = planted(Bug::SkipBlock) && number.get().is_multiple_of(5);
+        if (number > self.applied.versions.block || again) && !skipped {
             self.versions.add(block);
         }
-        let outcomes = number > self.applied.outcomes.block;
+        let outcomes = number > self.applied.outcomes.block || again;
         if outcomes {
             self.outcomes.ids.add_outcomes(block);
         }
@@ -139,9 +142,11 @@ impl Folder {
     ) -> Result<(), StoreError> {
         if self.last > self.applied.versions {
             let bulk = bulk && !self.versions.is_empty();
+            point!("fold.versions");
             let mut writer = store.fold(Family::Versions, self.last, bulk)?;
             self.versions.finish(|key, value| writer.row(key, value))?;
             writer.commit()?;
+            point!("fold.versions-written");
             self.applied.versions = self.last;
         }
         Ok(())
@@ -158,9 +163,11 @@ impl Folder {
     ) -> Result<(), StoreError> {
         if self.last > self.applied.outcomes {
             let bulk = bulk && !self.outcomes.is_empty();
+            point!("fold.outcomes");
             let mut writer = store.fold(Family::Outcomes, self.last, bulk)?;
             self.outcomes.finish(&mut *writer)?;
             writer.commit()?;
+            point!("fold.outcomes-written");
             self.applied.outcomes = self.last;
         }
         Ok(())
@@ -177,9 +184,11 @@ impl Folder {
     ) -> Result<(), StoreError> {
         if self.last > self.applied.records {
             let bulk = bulk && !self.records.is_empty();
+            point!("fold.records");
             let mut writer = store.fold(Family::Records, self.last, bulk)?;
             self.records.finish(|key, value| writer.row(key, value))?;
             writer.commit()?;
+            point!("fold.records-written");
             self.applied.records = self.last;
         }
         Ok(())
@@ -421,8 +430,11 @@ impl Materializer {
             let began = self.shared.clock.boot_nanos();
             let requests = self.folder.requests();
             let applied = self.folder.finish(&*self.shared.store)?;
+            point!("fold.publish");
             self.shared.applied.publish(applied);
+            point!("fold.published");
             self.shared.unfolded.remove_through(applied.block);
+            point!("fold.forgotten");
             // Full means that the commit log has a wake-up waiting already.
             let _ = self.room.try_send(());
             let took = self.shared.clock.boot_nanos().saturating_sub(began);

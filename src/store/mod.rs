@@ -178,6 +178,13 @@ pub struct Group {
 
 /// The writing side of the log. One owner, one thread.
 pub trait CommitLog: Send {
+    /// Recovery has read the journal up to there, whole. Called once, before the first append: from
+    /// now on the proof says that it reaches so far. A loss of power may have left an older one.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn begin(&mut self, at: Position) -> Result<(), StoreError>;
+
     /// Appends a group atomically. When it returns, the group survives a crash, and the proof that
     /// the journal reaches so far is written.
     ///

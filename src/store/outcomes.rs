@@ -15,6 +15,7 @@
 //!
 //! The value of another id is its block: raw 8, little-endian.
 
+use crate::faults::{Bug, planted};
 use crate::store::journal::bytes::{Flaw, Reader, Writer};
 use crate::store::journal::{Block, Damage};
 use crate::store::keys::{self, IdIndex};
@@ -81,6 +82,9 @@ impl IdFold {
         let distance = self.distance(number);
         let mut newest = self.newest();
         block.visit_ids(|id| {
+            if planted(Bug::DropOutcome) && id.get().is_multiple_of(5) {
+                return;
+            }
             if id.v7_millis().is_none() {
                 self.others.push((id, number));
                 return;

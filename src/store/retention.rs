@@ -29,6 +29,7 @@ use super::snapshots::Snapshots;
 use super::{Journal, StoreError, VersionStore};
 use crate::actor::{Poison, spawn};
 use crate::error::Error;
+use crate::faults::point;
 use crate::metrics::RetentionMetrics;
 use crate::types::{CommitSeq, Time};
 
@@ -77,10 +78,13 @@ impl Retention {
         if older == 0 || older < kept / KEPT_PARTS {
             return Ok(horizon);
         }
+        point!("retention.raise");
         let raised = self.shared.snapshots.raise_horizon(target);
         if raised > horizon {
             tracing::info!(from = horizon.get(), to = raised.get(), "drops old versions");
+            point!("retention.raised");
             self.shared.versions.collect_garbage(raised)?;
+            point!("retention.dropped");
         }
         Ok(raised)
     }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
+use crate::faults::point;
 use crate::types::CommitSeq;
 
 /// A read asks for something older than what is kept.
@@ -57,6 +58,7 @@ impl Snapshots {
             return Err(Expired { oldest: state.horizon });
         }
         *state.pinned.entry(seq).or_default() += 1;
+        point!("snapshot.pinned");
         drop(state);
         Ok(Snapshot { registry: Arc::clone(self), seq })
     }

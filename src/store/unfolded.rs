@@ -13,13 +13,14 @@ mod index;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError};
 
 use super::journal::{Block, CommitRecord};
 use super::{Position, RecordVersion};
 use crate::message::BalanceNow;
 use crate::request::Command;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{RwLock, RwLockReadGuard};
 use crate::types::{
     AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Resolution,
     Token,

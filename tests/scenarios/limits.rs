@@ -30,9 +30,10 @@ fn beyond_what_may_be_in_flight_nothing_is_taken() {
         let last = venue.submit(ones(1));
         let one_more = ones(1);
         assert_eq!(venue.engine().submit(one_more.clone()).err(), Some(overloaded.clone()));
-        // What was not taken is not known; what is malformed needs no room.
+        // What was not taken is not known, and was not even looked at.
         assert_eq!(venue.engine().known(too_many[0].id), Ok(Known::Unknown));
-        assert!(matches!(venue.refuse(withdraw(0, ETH, 0)), Reject::Malformed(_)));
+        let malformed = fresh([withdraw(0, ETH, 0)]);
+        assert_eq!(venue.engine().submit(malformed).err(), Some(overloaded.clone()));
         venue.clock.release();
         let answered = taken.into_iter().chain([last]).flat_map(outcomes);
         assert_eq!(answered.map(receipt).count(), MAX);

@@ -192,7 +192,8 @@ fn run_into_the_limit(data: &Path) {
     // Room for a few groups, and for what is still folded of the swaps before.
     limit_files(log_bytes(data) + 200_000);
     let answered = all_until_stopped(&engine);
-    check_stopped(&engine, "commit-log: ");
+    // Folds are written there, too: whoever meets the limit first stops all.
+    check_stopped(&engine, "File too large");
     for (id, seq) in answered {
         say(&format!("settled {id} {seq}"));
     }

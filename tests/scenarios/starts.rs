@@ -2,6 +2,8 @@
 
 use crosslatch::engine::{Engine, Options};
 use crosslatch::error::Error;
+use crosslatch::store::Position;
+use crosslatch::store::mark::Mark;
 use crosslatch::types::CommitSeq;
 
 use crate::support::{
@@ -39,6 +41,28 @@ fn another_number_of_shards_keeps_every_balance_and_its_past() {
         }
     }
     venue.end();
+}
+
+/// After a loss of power the mark may be an old one, and prove less. Once the journal was read to its
+/// end, it says so: what is lost from then on is noticed, also if nothing was committed since.
+#[test]
+fn a_start_brings_the_mark_up_to_the_end_of_the_journal() {
+    let data = scratch();
+    let start = || Engine::start(Options::new(data.path())).expect("it starts");
+    let engine = start();
+    engine.submit(fresh(opening(3))).expect("room").wait().expect("it runs");
+    engine.stop().expect("it stops");
+    drop(engine);
+    let (mut mark, last) = Mark::open(data.path(), false).expect("it is there");
+    let early = Position::default();
+    assert_ne!(last, early);
+    // Both slots.
+    mark.write(early).expect("written");
+    mark.write(early).expect("written");
+    drop(mark);
+    assert_eq!(Mark::open(data.path(), true).expect("it is there").1, early);
+    drop(start());
+    assert_eq!(Mark::open(data.path(), true).expect("it is there").1, last);
 }
 
 #[test]

@@ -156,9 +156,7 @@ impl Client {
                 }
                 Ok(Err(_)) => Waiting::Again(requests),
             },
-            Waiting::Decided(transaction, reads) => {
-                decide(engine, habits, memory, (*transaction, reads))
-            }
+            Waiting::Decided(transaction, reads) => decide(engine, memory, *transaction, reads),
             Waiting::Balances(floor, account, mut asked) => match poll(&mut asked) {
                 Poll::Pending => Waiting::Balances(floor, account, asked),
                 Poll::Ready(found) => {
@@ -272,7 +270,7 @@ fn ask(engine: &Engine, memory: &mut Memory, requests: Vec<Request>) -> Waiting 
 
 /// Most go on waiting; some give up and ask again.
 fn impatient(memory: &mut Memory, requests: Vec<Request>, pending: Pending) -> Waiting {
-    if !memory.rng.random_bool(0.002) {
+    if !memory.rng.random_bool(0.0005) {
         return Waiting::Answers(requests, pending);
     }
     memory.coverage.impatient += 1;
@@ -319,13 +317,7 @@ fn hot_key(rng: &mut SmallRng) -> Key {
     Key::new(format!("hot {}", rng.random_range(0..3)).into_bytes())
 }
 
-fn decide(
-    engine: &Engine,
-    habits: &Habits,
-    memory: &mut Memory,
-    (transaction, reads): (Transaction, Reads),
-) -> Waiting {
-    let _ = habits;
+fn decide(engine: &Engine, memory: &mut Memory, transaction: Transaction, reads: Reads) -> Waiting {
     let snapshot = transaction.snapshot();
     for (key, value) in reads.keys {
         memory.note_past(Seen::Value(key, snapshot, value));

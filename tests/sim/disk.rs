@@ -61,13 +61,15 @@ pub struct State {
     pub horizon: CommitSeq,
 }
 
+/// A row and its value, or `None` where it is deleted.
+type Change = (Vec<u8>, Option<Vec<u8>>);
+
 /// A fold that is not synced.
 #[derive(Clone)]
 struct Folded {
     family: Family,
     to: Position,
-    /// `None`: the row is deleted.
-    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    rows: Vec<Change>,
 }
 
 /// How often what goes wrong, per ten thousand operations.
@@ -212,13 +214,18 @@ impl Disk {
     }
 
     /// Takes the last blocks away although they were synced, as no sound disk does: returns how
-    /// many. What was folded of them is taken, too.
+    /// many. What was folded is gone, too, so that only the mark tells.
     pub fn damage_tail(&self) -> usize {
         let mut inner = self.lock();
         inner.sync();
         let blocks = inner.now.blocks.len();
         let take = inner.rng.random_range(0..=blocks.min(3));
         inner.now.blocks.truncate(blocks - take);
+        if take > 0 {
+            // Without what was folded of them nothing but the mark tells.
+            inner.now.rows = Default::default();
+            inner.now.applied = Applied::default();
+        }
         inner.synced = inner.now.clone();
         take
     }
@@ -422,6 +429,14 @@ impl State {
 }
 
 impl CommitLog for Disk {
+    fn begin(&mut self, at: Position) -> Result<(), StoreError> {
+        let mut inner = self.lock();
+        inner.check_room()?;
+        inner.sync();
+        inner.marks = VecDeque::from([at]);
+        Ok(())
+    }
+
     fn append(&mut self, group: &Group) -> Result<(), StoreError> {
         self.lock().append(group)
     }

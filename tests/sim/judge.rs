@@ -188,12 +188,14 @@ fn expires(expiries: &BTreeMap<Token, Time>, token: Token) -> Time {
 
 fn count(world: &mut World, oracle: &Oracle) {
     let deeds = world.disk.deeds();
+    let votes = world.node.as_ref().expect("it runs").votes();
     let seen = oracle.seen(&[]);
     let of = |what: &str| seen.get(what).map_or(0, |times| *times as u64);
     let requests = world.memory.stories().count() as u64;
     let coverage = &mut world.memory.coverage;
     coverage.requests += requests;
     coverage.disk(&deeds);
+    coverage.votes(&votes);
     coverage.swaps += of("swap");
     coverage.prepares += of("prepare");
     coverage.commits += of("commit");

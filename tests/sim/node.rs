@@ -9,6 +9,9 @@
 //!      ╚═══════════╩══════► commit log ──► materializer
 //! ```
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use crossbeam::channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use crosslatch::actor::Poison;
@@ -17,15 +20,21 @@ use crosslatch::coordinator;
 use crosslatch::engine::Engine;
 use crosslatch::engine::assembly::{Foundation, Parts, StoreSeen};
 use crosslatch::error::Error;
+use crosslatch::message::{Vote, Votes};
 use crosslatch::shard::Shard;
 use crosslatch::store::commit_log::{self, Next};
 use crosslatch::store::materializer::Materializer;
 use crosslatch::store::recovery::Recovered;
 use crosslatch::store::retention::Retention;
 
+/// Sees a message pass.
+type Look<T> = Box<dyn Fn(&T)>;
+
 /// A stop on the way of messages.
 struct Relay<T> {
     from: Receiver<T>,
+    /// Looks at what passes.
+    look: Look<T>,
     /// `None` once the sender is gone and everything was delivered.
     to: Option<Sender<T>>,
 }
@@ -33,9 +42,18 @@ struct Relay<T> {
 impl<T> Relay<T> {
     /// Puts a stop behind a sender.
     fn before(sender: &mut Sender<T>) -> Self {
+        Self::looking(sender, |_| {})
+    }
+
+    /// The same, and looks at what passes.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what lies there is bounded by the requests in flight, and nobody else can empty it"
+    )]
+    fn looking(sender: &mut Sender<T>, look: impl Fn(&T) + 'static) -> Self {
         let (relayed, from) = unbounded();
         let to = std::mem::replace(sender, relayed);
-        Self { from, to: Some(to) }
+        Self { from, look: Box::new(look), to: Some(to) }
     }
 }
 
@@ -55,6 +73,7 @@ impl<T> Deliver for Relay<T> {
     fn deliver(&mut self) {
         match self.from.try_recv() {
             Ok(message) => {
+                (self.look)(&message);
                 let to = self.to.as_ref().expect("its sender lives as long as messages come");
                 // A receiver that is gone ended for a cause, which shows elsewhere.
                 let _ = to.send(message);
@@ -62,6 +81,30 @@ impl<T> Deliver for Relay<T> {
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => self.to = None,
         }
+    }
+}
+
+/// Votes that are not a plain yes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VoteCounts {
+    pub waits: u64,
+    pub late: u64,
+    pub busy: u64,
+    pub locked: u64,
+}
+
+impl VoteCounts {
+    fn plus(mut self, votes: &Votes) -> Self {
+        for (_, vote) in &votes.exceptions {
+            match vote {
+                Vote::Wait => self.waits += 1,
+                Vote::Busy(_) => self.busy += 1,
+                Vote::Locked(_) => self.locked += 1,
+                Vote::Yes | Vote::No(..) => {}
+            }
+        }
+        self.late += votes.late.len() as u64;
+        self
     }
 }
 
@@ -81,6 +124,7 @@ pub struct Node {
     pub engine: Engine,
     pub recovered: Recovered,
     pub retention: Retention,
+    votes: Rc<Cell<VoteCounts>>,
     moving: Moving,
 }
 
@@ -105,11 +149,14 @@ impl Node {
         let (engine, parts) = Parts::assemble(limits, foundation)?;
         let Parts { mut coordinator, mut shards, log, materializer, retention, .. } = parts;
         let mut relays: Vec<Box<dyn Deliver>> = vec![Box::new(Relay::before(&mut coordinator.log))];
+        let votes = Rc::new(Cell::new(VoteCounts::default()));
         for to_shard in &mut coordinator.shards {
             relays.push(Box::new(Relay::before(to_shard)));
         }
         for shard in &mut shards {
-            relays.push(Box::new(Relay::before(&mut shard.votes)));
+            let seen = votes.clone();
+            let look = move |votes: &Votes| seen.set(seen.get().plus(votes));
+            relays.push(Box::new(Relay::looking(&mut shard.votes, look)));
             relays.push(Box::new(Relay::before(&mut shard.log)));
         }
         let moving = Moving {
@@ -124,7 +171,7 @@ impl Node {
             gathered: false,
         };
         let retention = Retention::new(retention, hours);
-        Ok(Self { engine, recovered: parts.recovered, retention, moving })
+        Ok(Self { engine, recovered: parts.recovered, retention, votes, moving })
     }
 
     /// How many moves there are at most, and the place of each among them.
@@ -147,6 +194,11 @@ impl Node {
         moved
     }
 
+    /// What the shards have said in this run.
+    pub fn votes(&self) -> VoteCounts {
+        self.votes.get()
+    }
+
     /// Holds that are open, and requests that wait for one.
     pub fn held(&self) -> (usize, usize) {
         self.moving.coordinator.machine().held()
@@ -161,7 +213,10 @@ impl Node {
         format!(
             "holds and parked {:?}, machine idle {} (may sequence {}, wants more {}), \
              shards quiet {quiet:?}, messages {waiting:?}, log ready {log_ready}, idle {}",
-            machine.held(), machine.is_idle(), machine.can_sequence(), machine.wants_more(),
+            machine.held(),
+            machine.is_idle(),
+            machine.can_sequence(),
+            machine.wants_more(),
             self.moving.log.is_idle(),
         )
     }

@@ -28,8 +28,10 @@ use crate::node::{Move, Node};
 use crate::support::{ETH, SOL, USDC, deposit, opening};
 use crate::workload::Workload;
 
-/// More steps than any world needs: what takes longer hangs.
-const STEPS_MAX: u64 = 400_000;
+/// More steps than any world needs.
+const STEPS_MAX: u64 = 1_500_000;
+/// Callers ask, and time passes, but nothing moves for so many steps: it hangs.
+const STILL_STEPS_MAX: u64 = 20_000;
 
 /// What a world is made of. Smaller ones of a seed are tried when it has failed.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct Plan {
     pub power: bool,
     pub failures: bool,
     pub jumps: bool,
+    /// Whether many want the same at once, and have little.
+    pub crowded: bool,
 }
 
 impl Plan {
@@ -50,14 +54,16 @@ impl Plan {
         let mut rng = SmallRng::seed_from_u64(seed.wrapping_mul(0xA076_1D64_78BD_642F));
         let most = [20, 60, 120][rng.random_range(0..3)];
         let wants = rng.random_range(4..=most);
+        let crowded = rng.random_bool(0.25);
         Self {
             seed,
-            clients: rng.random_range(1..=6),
+            clients: if crowded { 12 } else { rng.random_range(1..=6) },
             wants: (1..=wants).collect(),
-            crashes: rng.random_bool(0.8),
+            crashes: rng.random_bool(if crowded { 0.2 } else { 0.8 }),
             power: rng.random_bool(0.5),
             failures: rng.random_bool(0.4),
             jumps: rng.random_bool(0.3),
+            crowded,
         }
     }
 }
@@ -90,6 +96,8 @@ pub struct World {
     durable: CommitSeq,
     starts: u64,
     steps: u64,
+    /// Steps since a part moved.
+    still: u64,
     /// How often what moves: a slow channel, a busy part, an idle caller.
     speeds: Vec<u32>,
     rates: Rates,
@@ -161,10 +169,13 @@ impl World {
     pub fn new(plan: Plan, traced: bool) -> Self {
         let mut rng = SmallRng::seed_from_u64(plan.seed);
         let clock = SimClock::new();
-        let limits = limits(&mut rng);
+        let mut limits = limits(&mut rng);
+        if plan.crowded {
+            limits.requests_in_flight_max = 200;
+        }
         let workload = Workload {
-            accounts: rng.random_range(2..=6),
-            amount_max: [30, 200, 700][rng.random_range(0..3)],
+            accounts: if plan.crowded { 3 } else { rng.random_range(2..=6) },
+            amount_max: if plan.crowded { 30 } else { [30, 60, 700][rng.random_range(0..3)] },
             directory_per_mille: [0, 10, 100][rng.random_range(0..3)],
             modes_percent: [0, 40, 80][rng.random_range(0..3)],
             exclusive_percent: [0, 10, 50][rng.random_range(0..3)],
@@ -185,6 +196,7 @@ impl World {
             durable: CommitSeq::default(),
             starts: 0,
             steps: 0,
+            still: 0,
             memory,
             limits,
             clock,
@@ -207,8 +219,10 @@ impl World {
     fn open(&mut self) {
         self.start();
         let accounts = self.habits.workload.accounts;
+        // Where funds are tight, requests wait for one another.
+        let funds = if self.plan.crowded { 40 } else { [40, 500][self.rng.random_range(0..2)] };
         let deposits = (0..accounts)
-            .flat_map(|number| [ETH, SOL, USDC].map(|asset| deposit(number, asset, 500)));
+            .flat_map(|number| [ETH, SOL, USDC].map(|asset| deposit(number, asset, funds)));
         let commands: Vec<_> = opening(accounts).into_iter().chain(deposits).collect();
         let commands = commands.into_iter().zip(1..);
         let requests: Vec<Request> = commands
@@ -257,6 +271,7 @@ impl World {
                 Some(what) => {
                     self.memory.note(|| format!("{what:?}"), step_number(Step::Move(what)));
                     node.step(what).expect("the disk is sound");
+                    self.still = 0;
                 }
                 None if moved => return,
                 None => {
@@ -270,12 +285,15 @@ impl World {
 
     fn count_step(&mut self) {
         self.steps += 1;
-        assert!(self.steps < STEPS_MAX, "it hangs: {}", self.standstill());
+        self.still += 1;
+        let goes_on = self.steps < STEPS_MAX && self.still < STILL_STEPS_MAX;
+        assert!(goes_on, "it hangs: {}", self.standstill());
     }
 
     /// Who waits for what.
     fn standstill(&self) -> String {
-        let waiting: Vec<String> = self.clients.iter().map(|client| format!("{client:?}")).collect();
+        let waiting: Vec<String> =
+            self.clients.iter().map(|client| format!("{client:?}")).collect();
         let node = self.node.as_ref().map(|node| (node.engine.status(), node.standstill()));
         format!("{waiting:#?}, {node:?}")
     }
@@ -341,7 +359,10 @@ impl World {
     fn perform(&mut self, step: Step) -> Result<(), String> {
         let node = self.node.as_mut().expect("it runs");
         match step {
-            Step::Move(what) => return node.step(what),
+            Step::Move(what) => {
+                self.still = 0;
+                return node.step(what);
+            }
             Step::Client(number) => {
                 self.clients[number].step(&node.engine, &self.habits, &mut self.memory);
                 // Callers wait a little before they look again.
@@ -379,6 +400,7 @@ impl World {
     fn end_process(&mut self, cause: &str) {
         let node = self.node.take().expect("it ran");
         self.durable = self.durable.max(node.engine.status().durable_seq);
+        self.memory.coverage.votes(&node.votes());
         self.clients.iter_mut().for_each(Client::disconnect);
         drop(node);
         let power = cause == "no power" || self.plan.power && self.rng.random_bool(0.5);
@@ -395,7 +417,8 @@ impl World {
 
     /// Starts the process if the disk lets it; the disk may be full or failing, for a while.
     fn start_again(&mut self) {
-        self.clock.pass(self.rng.random_range(0..3_000_000_000));
+        let most = if self.rng.random_bool(0.1) { 3_000_000_000 } else { 5_000_000 };
+        self.clock.pass(self.rng.random_range(0..most));
         if self.rng.random_bool(0.5) {
             let full_after = self.rates.mischief.full_after.map(|_| self.rng.random_range(0..60));
             self.rates.mischief.full_after = full_after.filter(|_| self.rng.random_bool(0.5));

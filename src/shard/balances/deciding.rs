@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Accounts, Balances, Exceptional, Grants};
+use crate::faults::{Bug, planted};
 use crate::message::{Applied, Decision, Row, Side, Txn, TxnRef, Vote, Votes};
 use crate::request::Command;
 use crate::shard::slots::{NO_SLOT, SlotOp, adds};
@@ -102,7 +103,8 @@ impl Balances {
                 }
             }
             Command::Resolve(resolve) => {
-                for op in ops.iter().filter(|op| op.side != Side::Deliver) {
+                let keeps_lock = planted(Bug::KeepLock);
+                for op in ops.iter().filter(|op| op.side != Side::Deliver && !keeps_lock) {
                     self.slots.unlock(op.slot, resolve.token);
                 }
             }
@@ -196,7 +198,10 @@ impl Balances {
             self.granted_late(at, number, votes);
             return true;
         }
-        let earlier_credits = self.slots.credits(number).minus(queue.later_credits());
+        let mut earlier_credits = self.slots.credits(number);
+        if !planted(Bug::CountLaterCredits) {
+            earlier_credits = earlier_credits.minus(queue.later_credits());
+        }
         if let Some(reject) = self.impossible(&op, earlier_credits) {
             self.queue(number).pop();
             self.refused_late(at, Vote::No(reject, self.applied), votes);
@@ -215,7 +220,7 @@ impl Balances {
         };
         // A request has one operation a balance: the slot tells which one was granted.
         ungranted.retain(|own| ops[usize::from(*own)].slot != number);
-        if ungranted.is_empty() && !*refused {
+        if ungranted.is_empty() && !*refused && !planted(Bug::ForgetWaiter) {
             votes.late.push((at, Vote::Yes));
         }
     }

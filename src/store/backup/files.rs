@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::BackupError;
 use super::manifest::Entry;
+use crate::faults::point;
 use crate::store::StoreError;
 use crate::store::mark::{self, sync_directory};
 
@@ -70,6 +71,7 @@ impl Staging {
             sync_directory(&self.target)?;
             let place = self.target.join(entry.file_name().unwrap_or_default());
             fs::rename(&entry, &place).map_err(|error| StoreError::io("move", &entry, error))?;
+            point!("backup.moved");
         }
         let failed = |error| StoreError::io("remove", &self.room, error);
         fs::remove_dir(&self.room).map_err(failed)?;

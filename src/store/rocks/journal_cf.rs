@@ -10,6 +10,7 @@ use rocksdb::{DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions
 
 use super::{RocksStore, damaged, io, options};
 use crate::address::Link;
+use crate::faults::point;
 use crate::request::{AssetSpec, Command};
 use crate::store::journal::{Block, decode_command, encode_command};
 use crate::store::mark::Mark;
@@ -137,6 +138,12 @@ impl RocksLog {
 }
 
 impl CommitLog for RocksLog {
+    fn begin(&mut self, at: Position) -> Result<(), StoreError> {
+        // What was recovered from the log was flushed to tables, which were synced, at the opening.
+        self.mark.write(at)?;
+        self.mark.sync()
+    }
+
     fn append(&mut self, group: &Group) -> Result<(), StoreError> {
         let block = &group.block;
         let mut batch = WriteBatch::with_capacity_bytes(block.bytes().len() + 256);
@@ -150,13 +157,18 @@ impl CommitLog for RocksLog {
         for (asset, supply) in &group.supplies {
             batch.put_cf(meta, keys::supply(*asset), supply.get().to_be_bytes());
         }
+        point!("journal.write");
         self.store.db.write_opt(batch, &self.write).map_err(io)?;
+        point!("journal.written");
         self.mark.write(Position::after(block))?;
+        point!("journal.marked");
         self.flush_rarely_full(block.bytes().len())
     }
 
     fn stop(&mut self) -> Result<(), StoreError> {
+        point!("journal.stop");
         self.store.db.flush_wal(true).map_err(io)?;
+        point!("journal.flushed");
         self.mark.sync()
     }
 }

@@ -41,6 +41,7 @@ use retention::Horizon;
 use super::mark::{self, Mark};
 use super::recovery::check_mark;
 use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, keys};
+use crate::faults::point;
 
 /// Where RocksDB lives in the data directory.
 const DB_DIRECTORY: &str = "db";
@@ -105,10 +106,15 @@ pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
         }
         State::Empty => (Mark::create(data)?, Position::default()),
     };
+    point!("open.database");
     let store = Arc::new(RocksStore::open(data)?);
+    point!("open.opened");
     store.check_format(position)?;
     store.clear_ingest()?;
+    point!("open.cleared");
+    point!("open.synced");
     let boot_epoch = store.next_epoch()?;
+    point!("open.counted");
     let log = RocksLog::new(Arc::clone(&store), mark, durability)?;
     Ok(Opened { log, store, mark: position, boot_epoch })
 }

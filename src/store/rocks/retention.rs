@@ -42,6 +42,7 @@ use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilt
 use rocksdb::{BottommostLevelCompaction, CompactOptions, CompactionDecision, Options};
 
 use super::{RocksStore, damaged, io, synced};
+use crate::faults::point;
 use crate::store::keys::{self, KeyKind};
 use crate::store::{Family, StoreError};
 use crate::types::CommitSeq;
@@ -159,6 +160,7 @@ impl RocksStore {
             let meta = self.family(keys::META);
             let row = horizon.get().to_be_bytes();
             self.db.put_cf_opt(meta, keys::HORIZON, row, &synced()).map_err(io)?;
+            point!("retention.stored");
             self.horizon.raise(horizon);
         }
         let mut options = CompactOptions::default();
@@ -168,6 +170,7 @@ impl RocksStore {
         for family in [Family::Versions, Family::Records] {
             let all = (None::<&[u8]>, None::<&[u8]>);
             self.db.compact_range_cf_opt(self.family(family.name()), all.0, all.1, &options);
+            point!("retention.family-dropped");
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use rocksdb::{SstFileWriter, WriteBatch};
 
 use super::{RocksStore, encode_position, io};
+use crate::faults::point;
 use crate::store::{Family, FamilyWriter, Position, StoreError, keys};
 
 impl Family {
@@ -65,6 +66,7 @@ impl<'a> BulkWriter<'a> {
             Family::Outcomes => &store.options.outcomes,
             Family::Records => &store.options.records,
         };
+        point!("fold.bulk-open");
         let file = SstFileWriter::create(options);
         file.open(&path).map_err(io)?;
         Ok(Self { store, family, file, path })
@@ -81,7 +83,9 @@ impl FamilyWriter for BulkWriter<'_> {
     }
 
     fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
+        point!("fold.bulk-finish");
         self.file.finish().map_err(io)?;
+        point!("fold.bulk-ingest");
         let family = self.store.family(self.family.name());
         let ingest = &self.store.options.ingest;
         self.store.db.ingest_external_file_cf_opts(family, ingest, vec![&self.path]).map_err(io)
@@ -107,6 +111,7 @@ impl FamilyWriter for SmallWriter<'_> {
     }
 
     fn commit(self: Box<Self>) -> Result<(), StoreError> {
+        point!("fold.small-write");
         self.store.db.write_opt(self.batch, &self.store.options.unsynced).map_err(io)
     }
 }

@@ -14,7 +14,7 @@ use crate::request::{Action, Outcome};
 use crate::store::audit::audit;
 use crate::store::replay::{compare, replay_to};
 use crate::store::rocks::{self, Opened};
-use crate::store::{CommitLog, Durability, Group, StoreError, VersionStore};
+use crate::store::{CommitLog, Durability, Group, Position, StoreError, VersionStore};
 use crate::types::{Amount, CommitSeq, RequestId};
 
 const ACCOUNTS: u64 = 20;
@@ -143,6 +143,10 @@ struct Failing {
 }
 
 impl CommitLog for Failing {
+    fn begin(&mut self, at: Position) -> Result<(), StoreError> {
+        self.log.begin(at)
+    }
+
     fn append(&mut self, group: &Group) -> Result<(), StoreError> {
         if group.block.header().number.get() == self.at {
             return Err(StoreError::Io("the disk is gone".into()));

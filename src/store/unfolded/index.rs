@@ -5,8 +5,7 @@
 //! go, so do their entries; where nobody has asked since the last time, everything goes.
 
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -15,6 +14,8 @@ use smallvec::SmallVec;
 use super::UnfoldedBlock;
 use crate::store::Position;
 use crate::store::journal::{Block, Event};
+use crate::sync::RwLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::types::{
     AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Resolution, Token,
 };
