@@ -16,15 +16,39 @@ LOAD_ARGS ?= --swaps 3000000 --accounts 100000 --batch 4096 --verify
 MODES_ARGS ?= --accounts 100000 --batch 4096
 
 .DEFAULT_GOAL := help
-.PHONY: run test check fix load modes bench peers setup help
+.PHONY: run test check fix sim loom fuzz torture load modes bench peers setup help
 
 run: ## Build, then start the server on an embedded store in ./data
 	@scripts/setup.sh
 	$(CARGO) run --release -- serve --data ./data
 
+# What is built for tests alone, with points of failure, planted bugs or loom's atomics, is built and
+# run after the tests of the product as it is shipped.
 test: ## Run every test
 	@scripts/setup.sh tests
 	$(CARGO) test --release
+	$(CARGO) test --release --features faults --test crash points
+	$(CARGO) test --release --no-default-features --features faults --test sim planted
+	$(CARGO) test --release --no-default-features --features loom --test loom
+
+sim: ## Simulate the whole engine; COUNT=n seeds from SEED=n on, or that SEED alone
+	@scripts/setup.sh
+	$(CARGO) test --release --no-default-features --features faults --test sim whatever -- --nocapture
+
+sim: export SEED := $(SEED)
+sim: export COUNT := $(COUNT)
+
+loom: ## Try every interleaving of the concurrency primitives
+	@scripts/setup.sh
+	$(CARGO) test --release --no-default-features --features loom --test loom -- --nocapture
+
+fuzz: ## Fuzz the parsers and decoders (needs a nightly toolchain); SECONDS_EACH=n
+	@scripts/setup.sh
+	@scripts/fuzz.sh
+
+torture: ## Run the long form of every proof for HOURS=n
+	@scripts/setup.sh tests
+	@scripts/torture.sh
 
 check: export RUSTDOCFLAGS = -Dwarnings
 check: ## Check format, lints, docs and the house rules; never edits
@@ -32,6 +56,9 @@ check: ## Check format, lints, docs and the house rules; never edits
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --lib -- -D warnings
+	$(CARGO) clippy --release --features faults --lib --bins --test crash -- -D warnings
+	$(CARGO) clippy --release --no-default-features --features faults --test sim -- -D warnings
+	$(CARGO) clippy --release --no-default-features --features loom --test loom -- -D warnings
 	$(CARGO) doc --release --no-deps
 	$(CARGO) test --release --test tidy
 

@@ -2,7 +2,7 @@
 # Installs or names what building Crosslatch needs and the machine lacks.
 #
 #   scripts/setup.sh            to build and run: Rust, a C++ compiler, libclang (for RocksDB)
-#   scripts/setup.sh tests      also promtool, which checks the metrics
+#   scripts/setup.sh tests      also promtool, which checks the metrics, and strace, which makes disks fail
 #   scripts/setup.sh peers      also PostgreSQL, which the benchmarks compare with
 #
 # As root on Debian or Ubuntu it installs with apt. Otherwise it fetches libclang with pip, says
@@ -136,6 +136,14 @@ want_promtool() {
         'To run them, as root: apt-get install prometheus'
 }
 
+# strace makes system calls fail in the tests of what a failing disk does.
+want_strace() {
+    if has strace; then return; fi
+    if can_apt && apt_install strace && has strace; then return; fi
+    warn 'strace is missing: the tests of failing disks WILL BE SKIPPED (with CI=true they fail).' \
+        'To run them, as root: apt-get install strace'
+}
+
 want_postgresql() {
     if any_exists /usr/lib/postgresql/*/bin/pgbench; then return; fi
     if has pgbench && has initdb; then return; fi
@@ -173,7 +181,7 @@ need_libclang
 write_env_file
 for wish in "$@"; do
     case $wish in
-        tests) want_promtool ;;
+        tests) want_promtool; want_strace ;;
         peers) want_postgresql ;;
     esac
 done
