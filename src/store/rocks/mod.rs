@@ -13,6 +13,7 @@
 
 mod blocks_cf;
 mod checkpoint;
+mod framing;
 mod history;
 mod journal_cf;
 mod options;
@@ -177,6 +178,7 @@ fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
         let gone = format!("{} is missing, but held the journal up to {mark}", path.display());
         return if empty { Ok(()) } else { Err(StoreError::Damaged(format!("{gone}; {RESTORE}"))) };
     }
+    framing::check(&path)?;
     let found = options::list(&path)?;
     if let Some(unknown) = found.iter().find(|name| !options::FAMILIES.contains(&name.as_str())) {
         let why = format!("its database has an unknown column family `{unknown}`");
