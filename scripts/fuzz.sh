@@ -19,10 +19,12 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
 fi
 
 # What is found on the way does not go to the committed corpora.
-found=${CARGO_TARGET_DIR:-target}/fuzz-corpus
+target_dir=${CARGO_TARGET_DIR:-target}
+found=$target_dir/fuzz-corpus
 for target in $(cargo +nightly fuzz list); do
     mkdir -p "$found/$target"
     printf '\n== %s, %s s\n' "$target" "$seconds"
-    cargo +nightly fuzz run "$target" "$found/$target" "fuzz/corpus/$target" -- \
-        -max_total_time="$seconds" -rss_limit_mb=2048 -print_final_stats=1
+    cargo +nightly fuzz run --target-dir "$target_dir/fuzz" "$target" \
+        "$found/$target" "fuzz/corpus/$target" -- -max_total_time="$seconds" -max_len=4096 \
+        -malloc_limit_mb=32 -rss_limit_mb=2048 -print_final_stats=1
 done

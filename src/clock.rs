@@ -58,9 +58,9 @@ impl LogicalClock {
         }
         // Whole microseconds only: the remainder is kept for the next call.
         self.boot_nanos_last += elapsed * 1_000;
-        let steady = self.now.get() + elapsed;
+        let steady = self.now.get().saturating_add(elapsed);
         let slew = elapsed / SLEW_PARTS;
-        let slewed = wall.get().clamp(steady - slew, steady + slew);
+        let slewed = wall.get().clamp(steady - slew, steady.saturating_add(slew));
         self.now = Time::new(slewed.max(self.now.get()));
         self.now
     }

@@ -79,9 +79,10 @@ impl Op {
         Some(Balance { available, held })
     }
 
-    /// The balance before it, from the one after; `None` if there is no such balance.
+    /// The balance before it, from the one after; `None` if it leads there from no balance.
     #[inline]
     pub fn undo(&self, after: Balance) -> Option<Balance> {
+        after.available.checked_add(after.held)?;
         let inverse = match self.side {
             Side::Debit => Side::Credit,
             Side::Credit | Side::Deliver => Side::Debit,
@@ -301,6 +302,15 @@ mod tests {
             let grows = matches!(side, Side::Credit | Side::Deliver);
             let takes_held = matches!(side, Side::Spend | Side::Release);
             assert_eq!(op.apply(rich).is_none(), grows || takes_held, "{side:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_above_128_bits() {
+        let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
+        for side in SIDES {
+            let op = Op { key, side, amount: Amount::new(5) };
+            assert_eq!(op.undo(balance(u128::MAX, 1)), None, "{side:?}");
         }
     }
 }

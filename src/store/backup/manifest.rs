@@ -83,8 +83,12 @@ impl Manifest {
             block: BlockNumber::new(block.parse().ok()?),
             seq: CommitSeq::new(seq.parse().ok()?),
         };
-        let files = lines.map(Entry::parse).collect::<Option<_>>()?;
-        Some(Self { format, end, files })
+        let files: Vec<Entry> = lines.map(Entry::parse).collect::<Option<_>>()?;
+        // Its bytes can be added up.
+        files.iter().try_fold(0_u64, |sum, file| sum.checked_add(file.bytes))?;
+        let manifest = Self { format, end, files };
+        // Numbers and hashes can be spelled in other ways too.
+        (manifest.to_text() == text).then_some(manifest)
     }
 }
 
@@ -130,13 +134,29 @@ mod tests {
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1 << bit;
             let Ok(changed) = String::from_utf8(bytes) else { continue };
-            // Upper and lower case of a hash are the same hash.
-            let same = changed.eq_ignore_ascii_case(&text) && text[..at].contains("whole ");
-            assert!(same || Manifest::parse(&changed).is_none(), "{changed}");
+            assert!(Manifest::parse(&changed).is_none(), "{changed}");
         }
         for cut in 0..text.len() {
             assert_eq!(Manifest::parse(&text[..cut]), None);
         }
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let text = manifest().to_text();
+        let body = text.rsplit_once("whole ").unwrap().0;
+        for (one, other) in [
+            ("file 16 ", "file +16 "),
+            ("file 16 ", "file 016 "),
+            ("file 16 ", "file 18446744073709551615 "),
+            ("format 2\n", "format 2\r\n"),
+        ] {
+            let changed = body.replace(one, other);
+            let whole = blake3::hash(changed.as_bytes());
+            assert_eq!(Manifest::parse(&format!("{changed}whole {whole}\n")), None, "{other:?}");
+        }
+        let shouted = text.rsplit_once("whole ").unwrap().1.to_uppercase();
+        assert_eq!(Manifest::parse(&format!("{body}whole {shouted}")), None);
     }
 
     #[test]

@@ -8,13 +8,15 @@
 //! * *blob*: length as a varint, then the bytes.
 //! * *text*: a blob of UTF-8.
 //!
-//! Reading never panics whatever the bytes are: what cannot be is a [`Flaw`].
+//! Each number has one form, the shortest: it is the only one that is read. Reading never panics
+//! whatever the bytes are: what cannot be is a [`Flaw`].
 
 /// What is wrong with bytes that should have been written by a [`Writer`].
 pub(in crate::store) type Flaw = &'static str;
 
 const CUT_SHORT: Flaw = "ends in the middle of a record";
 const TOO_LARGE: Flaw = "holds a number that is too large for its field";
+const NOT_SHORTEST: Flaw = "holds a number that is written in more bytes than it takes";
 
 /// The low `8 * n` bits, by `n`; from 8 on all of them.
 const MASKS: [u64; 16] = {
@@ -25,6 +27,17 @@ const MASKS: [u64; 16] = {
         bytes += 1;
     }
     masks
+};
+
+/// The lowest number that takes so many bytes.
+const FLOORS: [u64; 16] = {
+    let mut floors = [0; 16];
+    let mut bytes = 1;
+    while bytes <= 8 {
+        floors[bytes] = 1 << (8 * (bytes - 1));
+        bytes += 1;
+    }
+    floors
 };
 
 /// The four bits that say how many bytes [`Writer::counted`] writes of a number.
@@ -252,13 +265,27 @@ impl<'a> Reader<'a> {
             return Ok(self.counted_word(count)?.into());
         }
         let low = u64::from_le_bytes(self.raw()?);
-        let high = self.counted_word((width(count) - 8) as u8)?;
+        let high = self.bytes_of((width(count) - 8) as u8)?;
+        // Of a count of 15, which means 16, 15 bytes are enough.
+        if high < FLOORS[usize::from((count - 8) & 15)] {
+            return Err(NOT_SHORTEST);
+        }
         Ok(u128::from(high) << 64 | u128::from(low))
     }
 
     /// A number of that [`count_word`]; a count above 8 is a flaw.
     #[inline]
     pub(in crate::store) fn counted_word(&mut self, count: u8) -> Result<u64, Flaw> {
+        let number = self.bytes_of(count)?;
+        if number < FLOORS[usize::from(count & 15)] {
+            return Err(NOT_SHORTEST);
+        }
+        Ok(number)
+    }
+
+    /// So many bytes as a number; more than 8 are a flaw.
+    #[inline]
+    fn bytes_of(&mut self, count: u8) -> Result<u64, Flaw> {
         let Some(eight) = self.bytes.get(self.at..self.at + 8) else {
             return self.counted_at_end(count);
         };
@@ -292,7 +319,8 @@ impl<'a> Reader<'a> {
             let byte = self.byte()?;
             number |= u64::from(byte & 0x7F) << shift;
             if byte < 0x80 {
-                return Ok(number.into());
+                let shortest = byte != 0 || shift == 0;
+                return if shortest { Ok(number.into()) } else { Err(NOT_SHORTEST) };
             }
         }
         self.varint_rest(number)
@@ -309,7 +337,7 @@ impl<'a> Reader<'a> {
             }
             number |= u128::from(byte & 0x7F) << shift;
             if byte < 0x80 {
-                return Ok(number);
+                return if byte != 0 { Ok(number) } else { Err(NOT_SHORTEST) };
             }
         }
         Err(TOO_LARGE)
@@ -392,5 +420,26 @@ mod tests {
         bytes[18] = 4;
         assert_eq!(Reader::new(&bytes, 0).varint(), Err(TOO_LARGE));
         assert_eq!(Reader::new(&bytes, 0).counted_word(9), Err(TOO_LARGE));
+    }
+
+    #[test]
+    fn a_number_is_read_in_its_shortest_form_only() {
+        for (bytes, read) in [
+            (&[0x80, 0x00][..], Err(NOT_SHORTEST)),
+            (&[0x81, 0x80, 0x00], Err(NOT_SHORTEST)),
+            (&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], Err(NOT_SHORTEST)),
+            (&[0x00], Ok(0)),
+            (&[0x80, 0x01], Ok(128)),
+        ] {
+            assert_eq!(Reader::new(bytes, 0).varint(), read, "{bytes:?}");
+        }
+        for number in (0..128).map(|bits| 1_u128 << bits).chain([0, u128::MAX]) {
+            let bytes = number.to_le_bytes();
+            for other in 0..16 {
+                let read = Reader::new(&bytes, 0).counted(other);
+                let is_right = other == count(number);
+                assert_eq!(read == Ok(number), is_right, "{number} in {other}: {read:?}");
+            }
+        }
     }
 }

@@ -50,7 +50,7 @@ pub(super) const EXPIRE: u8 = 13;
 const TRANSACT: u8 = 14;
 /// Added to the kind when a deadline follows.
 const HAS_DEADLINE: u8 = 0x80;
-/// A payer's count, where a leg answers the one before it.
+/// A payer's count, where a leg answers the one before it; the payee's is 0 then.
 const ANSWERS: u8 = 15;
 /// Longest bitcoin, EVM or Solana address: bech32 has 90 characters.
 const LINK_BYTES_MAX: usize = if ADDRESS_BYTES_MAX > 90 { ADDRESS_BYTES_MAX } else { 90 };
@@ -116,7 +116,7 @@ pub(super) fn write_legs(legs: &[Leg], to: &mut Writer) {
     let mut before: Option<&Leg> = None;
     for leg in legs {
         to.reserve(LEG_BYTES_MAX);
-        let answers = before.is_some_and(|before| before.from == leg.to && before.to == leg.from);
+        let answers = before.is_some_and(|before| answers(before, (leg.from, leg.to)));
         let (asset, amount) = (u64::from(leg.asset.get()), leg.amount.get());
         let (assets, amounts) = (count_word(asset), count(amount));
         if answers {
@@ -132,6 +132,12 @@ pub(super) fn write_legs(legs: &[Leg], to: &mut Writer) {
         to.counted(amount, amounts);
         before = Some(leg);
     }
+}
+
+/// Whether a leg from one to another goes the way of the one before it back.
+#[inline]
+fn answers(before: &Leg, (from, to): (AccountId, AccountId)) -> bool {
+    before.from == to && before.to == from
 }
 
 fn write_rare(command: &Command, to: &mut Writer) {
@@ -206,7 +212,10 @@ pub(super) fn read_kind(from: &mut Reader<'_>) -> Result<(u8, Time), Flaw> {
     if kind & HAS_DEADLINE == 0 {
         return Ok((kind, Time::NEVER));
     }
-    Ok((kind & !HAS_DEADLINE, Time::new(u64::from_le_bytes(from.raw()?))))
+    match Time::new(u64::from_le_bytes(from.raw()?)) {
+        Time::NEVER => Err("has a deadline that is none"),
+        deadline => Ok((kind & !HAS_DEADLINE, deadline)),
+    }
 }
 
 /// The number of legs.
@@ -219,12 +228,16 @@ pub(super) fn read_legs_len(from: &mut Reader<'_>) -> Result<usize, Flaw> {
 #[inline]
 pub(super) fn read_leg(before: Option<&Leg>, reader: &mut Reader<'_>) -> Result<Leg, Flaw> {
     let [parties, amounts] = reader.raw()?;
-    let (from, to) = if parties & 0xF == ANSWERS {
+    let (from, to) = if parties == ANSWERS {
         let before = before.ok_or("has a first leg that answers another")?;
         (before.to, before.from)
     } else {
-        let from = reader.counted_word(parties & 0xF)?;
-        (AccountId::new(from), AccountId::new(reader.counted_word(parties >> 4)?))
+        let from = AccountId::new(reader.counted_word(parties & 0xF)?);
+        let to = AccountId::new(reader.counted_word(parties >> 4)?);
+        if before.is_some_and(|before| answers(before, (from, to))) {
+            return Err("has a leg that answers another and does not say so");
+        }
+        (from, to)
     };
     let asset = u32::try_from(reader.counted_word(amounts & 0xF)?);
     let asset = AssetId::new(asset.map_err(|_| "has an asset number above 32 bits")?);

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::command::{DEPOSIT, SWAP};
 pub(in crate::store) use super::samples::{build, commit};
 use super::samples::{refused, txn};
 use super::*;
@@ -261,6 +262,25 @@ fn the_withdrawal_that_left_at_once_is_retired() {
 }
 
 #[test]
+fn a_command_is_read_in_one_form_only() {
+    // Account 1 pays 2, which pays back: 5 each, of asset 0.
+    let swap = [SWAP, 2, 0x11, 0x10, 1, 2, 5, 0x0F, 0x10, 5];
+    decode_command(&swap).expect("as it is written");
+    let never = [&[SWAP | 0x80][..], &[0xFF; 8], &swap[1..]].concat();
+    let long_amount = [&swap[..8], &[0x20, 5, 0]].concat();
+    for (bytes, why) in [
+        (&[SWAP, 2, 0x11, 0x10, 1, 2, 5, 0x11, 0x10, 2, 1, 5][..], "does not say so"),
+        (&[SWAP, 2, 0x11, 0x10, 1, 2, 5, 0x1F, 0x10, 5], "too large"),
+        (&[DEPOSIT, 0x81, 0, 0, 5, 0], "more bytes than it takes"),
+        (&long_amount, "more bytes than it takes"),
+        (&never, "a deadline that is none"),
+    ] {
+        let error = decode_command(bytes).expect_err(why).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn the_largest_balances_and_amounts_fit() {
     let deposit = |amount| {
         let (account, asset) = (AccountId::new(u64::MAX), AssetId::new(u32::MAX));
@@ -273,6 +293,19 @@ fn the_largest_balances_and_amounts_fit() {
     let block = build(&mut BlockBuilder::new(), 1, 1, &commits, &[], vec![1, 2]);
     assert_eq!(block.slots(), [1, 2]);
     check(&Block::decode(block.bytes().to_vec()).unwrap(), 1, &commits, &vec![]);
+}
+
+#[test]
+fn a_balance_above_128_bits_is_refused() {
+    let (account, asset) = (AccountId::new(1), AssetId::new(0));
+    let to = Transfer { account, asset, amount: Amount::new(6), reference: "".into() };
+    let txn = Txn::new(Request::new(RequestId::new(1), Command::Deposit(to)), 0, 1).unwrap();
+    let balance = |available| Balance { available: Amount::new(available), held: Amount::new(1) };
+    for (available, fits) in [(u128::MAX - 1, true), (u128::MAX, false)] {
+        let commits = [(txn.clone(), vec![balance(available)])];
+        let block = build(&mut BlockBuilder::new(), 1, 1, &commits, &[], vec![]);
+        assert_eq!(Block::decode(block.bytes().to_vec()).is_ok(), fits);
+    }
 }
 
 #[test]

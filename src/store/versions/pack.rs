@@ -201,13 +201,20 @@ impl<'a> PackReader<'a> {
 
     fn read(&mut self) -> Result<(u64, Balance), Flaw> {
         let (last_seq, last) = self.last;
+        let is_first = self.reader.at() == 0;
         let head = self.reader.varint()?;
         let seqs = u64::try_from(head >> 1).map_err(|_| "goes beyond the last seq")?;
+        if is_first != (seqs == 0) {
+            return Err("has two versions of one seq, or begins elsewhere than it says");
+        }
         let seq = last_seq.checked_add(seqs).ok_or("goes beyond the last seq")?;
         let available = undo_zigzag(last.available, self.reader.varint()?);
         let held = match head & 1 {
             0 => last.held,
-            _ => undo_zigzag(last.held, self.reader.varint()?),
+            _ => match self.reader.varint()? {
+                0 => return Err("says that held changed where it did not"),
+                zigzag => undo_zigzag(last.held, zigzag),
+            },
         };
         Ok((seq, Balance { available, held }))
     }

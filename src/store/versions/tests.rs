@@ -86,6 +86,25 @@ proptest! {
     }
 }
 
+#[test]
+fn versions_are_read_in_one_form_only() {
+    let damaged = |value: &[u8]| {
+        let mut reader = PackReader::new(value, CommitSeq::new(7));
+        reader.by_ref().for_each(drop);
+        reader.is_damaged()
+    };
+    // Seq 7 has 1, seq 8 has 0 and holds 1.
+    assert!(!damaged(&[0, 2, 3, 1, 2]));
+    for (value, why) in [
+        (&[2, 2][..], "the first one is of the seq in the key"),
+        (&[0, 2, 1, 1, 2], "two of one seq"),
+        (&[0, 2, 3, 1, 0], "held did not change"),
+        (&[0, 0x82, 0], "a number too long"),
+    ] {
+        assert!(damaged(value), "{why}");
+    }
+}
+
 /// What a fold should come to, the plain way.
 #[derive(Default)]
 struct Model {
