@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam::channel::Sender;
-use crosslatch::actor::{Mailbox, Poison};
+use crosslatch::actor::{Mailbox, Poison, spawn};
 use crosslatch::clock::{Clock, SystemClock};
 use crosslatch::config::Limits;
 use crosslatch::directory::Directory;
@@ -31,7 +31,7 @@ use crosslatch::request::{
 };
 use crosslatch::store::commit_log::{self, LogShared};
 use crosslatch::store::durable::{Durable, InFlight, Progress};
-use crosslatch::store::materializer::{self, MaterializerHandle, MaterializerShared};
+use crosslatch::store::materializer::{Drainer, Materializer, MaterializerShared};
 use crosslatch::store::unfolded::Unfolded;
 use crosslatch::store::{Durability, Journal, recovery, rocks};
 use crosslatch::types::{
@@ -261,7 +261,8 @@ struct Running {
     poison: Poison,
     mailbox: Sender<ToLog>,
     log: JoinHandle<()>,
-    materializer: MaterializerHandle,
+    materializer: JoinHandle<()>,
+    drainer: Drainer,
 }
 
 impl Running {
@@ -282,8 +283,12 @@ impl Running {
             poison: poison.clone(),
             clock: clock.clone(),
         };
-        let mut materializer =
-            materializer::start(shared, recovered.applied, fold_max).expect("starts");
+        let (mut materializer, input, drainer) =
+            Materializer::new(shared, recovered.applied, limits);
+        let materializer = spawn("materializer".into(), &poison, move || {
+            materializer.run().map_err(|error| error.to_string())
+        });
+        let materializer = materializer.expect("starts");
         let (mailbox, messages) = Mailbox::new(limits.log_mailbox_messages_max, &poison);
         let shared = LogShared {
             durable: durable.clone(),
@@ -292,10 +297,13 @@ impl Running {
             poison: poison.clone(),
             clock,
         };
-        let (log, input) = (Box::new(opened.log), materializer.take_input());
-        let log = commit_log::start(log, recovered.log_start(), shared, limits, messages, input);
+        let (log, from) = (Box::new(opened.log), recovered.log_start());
+        let mut log = commit_log::Actor::new(log, from, shared, limits, messages, input);
+        let log = spawn("commit-log".into(), &poison, move || {
+            log.run().map_err(|error| error.to_string())
+        });
         let log = log.expect("starts");
-        Self { data, store, durable, in_flight, poison, mailbox, log, materializer }
+        Self { data, store, durable, in_flight, poison, mailbox, log, materializer, drainer }
     }
 
     /// Hands everything over, and waits for the last answer.
@@ -310,7 +318,7 @@ impl Running {
     }
 
     fn drain(&self) {
-        let folded = self.materializer.drainer().drain(self.durable.progress.block());
+        let folded = self.drainer.drain(self.durable.progress.block());
         assert!(folded, "{:?}", self.poison.cause());
     }
 }
@@ -352,7 +360,7 @@ fn main() {
     report_sizes(&running, first, swaps);
     drop(running.mailbox);
     running.log.join().expect("ends");
-    running.materializer.join();
+    running.materializer.join().expect("its panic was caught");
 }
 
 fn report_sizes(running: &Running, first: BlockNumber, swaps: usize) {

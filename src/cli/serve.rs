@@ -30,6 +30,11 @@ use super::settings::{LogFormat, Settings};
 
 /// How long a stop waits for connections to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long an engine that failed waits for them, and for its threads: time to say that it has
+/// stopped, no more, as whoever watches over the process cannot start it anew before.
+const DRAIN_FAILED: Duration = Duration::from_millis(500);
+/// How long what is still open then may take to be dropped.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// `crosslatch serve`.
 #[derive(Debug, Args)]
@@ -79,8 +84,9 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let app = App::new(Engine::start(options)?, exporter, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(serve(app, listener, &settings))?;
-    // What is still running was given its time.
-    runtime.shutdown_timeout(Duration::ZERO);
+    // What is still running was given its time. Dropped with the last connection is the database:
+    // the process would abort if it ended while RocksDB's threads are at work.
+    runtime.shutdown_timeout(CLOSE);
     Ok(code)
 }
 
@@ -123,12 +129,17 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
     match end {
         End::Asked(signal) => {
             tracing::info!(signal, "stopping: what is in flight is answered first");
-            drain(serving, &mut signals).await;
+            drain(serving, &mut signals, DRAIN).await;
             stop_engine(app.engine().clone()).await
         }
         End::Poisoned(cause) => {
-            drain(serving, &mut signals).await;
+            // Said first: what comes after may hang on the same disk.
             eprintln!("crosslatch: the engine stopped: {cause}");
+            drain(serving, &mut signals, DRAIN_FAILED).await;
+            let engine = app.engine().clone();
+            let threads = tokio::task::spawn_blocking(move || engine.stop());
+            // It says once more that it has stopped; or the disk hangs, and they with it.
+            let _ = tokio::time::timeout(DRAIN_FAILED, threads).await;
             Ok(ExitCode::from(4))
         }
         End::Broken(how) => {
@@ -153,11 +164,14 @@ fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Re
 }
 
 /// Waits until every connection has had its answer; not for ever, and not past a second signal.
-async fn drain(serving: JoinHandle<std::io::Result<()>>, signals: &mut Signals) {
+async fn drain(
+    serving: JoinHandle<std::io::Result<()>>,
+    signals: &mut Signals,
+    patience: Duration,
+) {
     tokio::select! {
-        drained = tokio::time::timeout(DRAIN, serving) => if drained.is_err() {
-            let seconds = DRAIN.as_secs();
-            tracing::warn!("some connections did not end within {seconds} seconds");
+        drained = tokio::time::timeout(patience, serving) => if drained.is_err() {
+            tracing::warn!("some connections did not end within {patience:?}");
         },
         signal = signals.next() => tracing::warn!(signal, "not waiting for connections any more"),
     }

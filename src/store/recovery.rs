@@ -149,7 +149,11 @@ fn families(applied: Applied) -> [(&'static str, Position); 3] {
     [("versions", versions), ("outcomes", outcomes), ("records", records)]
 }
 
-fn check_applied(applied: Applied, end: Position) -> Result<(), StoreError> {
+/// Refuses derived families that are ahead of the journal, which ends at `end`.
+///
+/// # Errors
+/// [`StoreError::Damaged`] naming the family.
+pub fn check_applied(applied: Applied, end: Position) -> Result<(), StoreError> {
     for (name, at) in families(applied) {
         if at.block > end.block || at.seq > end.seq {
             return Err(StoreError::Damaged(format!(

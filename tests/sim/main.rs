@@ -118,7 +118,7 @@ fn whatever_fails_the_outcome_is_that_of_a_serial_engine_that_does_not() {
     match run_all(first..first + count) {
         Ok(coverage) => {
             let seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
-            println!("{count} seeds in {:.1} s: {coverage}", seconds);
+            println!("{count} seeds in {seconds:.1} s: {coverage}");
             if count >= SEEDS {
                 coverage.check();
             }

@@ -37,10 +37,16 @@ pub struct Part {
 impl Part {
     /// Runs the named test of this binary again, with that part.
     pub fn start(test: &str, part: &str) -> Self {
+        Self::start_with(test, part, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(test: &str, part: &str, environment: &[(&str, String)]) -> Self {
         let binary = std::env::current_exe().expect("this binary");
         let mut child = Command::new(binary)
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(PART, part)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -169,6 +169,7 @@ impl CommitLog for RocksLog {
         point!("journal.stop");
         self.store.db.flush_wal(true).map_err(io)?;
         point!("journal.flushed");
+        self.store.note_manifest()?;
         self.mark.sync()
     }
 }

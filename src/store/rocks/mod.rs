@@ -3,19 +3,24 @@
 //! ```text
 //! data/            0700, created when missing
 //!   mark           last durable position, format version, and the lock (see `mark`)
+//!   manifest       how much there must be of the database's own table of contents (see `manifest`)
 //!   db/            RocksDB: journal and blocks (its index); versions, outcomes, records (derived);
 //!                  accounts, assets, meta
 //!   ingest/        sorted files on their way into db/; leftovers of a crash are deleted
 //! ```
 //!
 //! Everything that can be refused is refused before RocksDB writes a byte: a directory of
-//! something else, one in use, one of another format, one whose database is gone.
+//! something else, one in use, one of another format, one whose database is gone, one with damage
+//! where a start reads. So a start reads it all twice, the first time without changing anything.
+//! What RocksDB never reads (`OPTIONS-*`, `LOG`, `LOCK`, `IDENTITY`) may be anything, or missing:
+//! it is written anew.
 
 mod blocks_cf;
 mod checkpoint;
 mod framing;
 mod history;
 mod journal_cf;
+mod manifest;
 mod options;
 mod outcomes_cf;
 mod records_cf;
@@ -31,21 +36,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use rocksdb::{ColumnFamily, DB, IngestExternalFileOptions, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    Cache, ColumnFamily, DB, IngestExternalFileOptions, Options, WriteBatch, WriteOptions,
+};
 
 pub use checkpoint::{copy_at_rest, remove_traces};
 pub use journal_cf::RocksLog;
 pub use stats::{Stats, spawn_stats};
 
+use manifest::ManifestNote;
 use retention::Horizon;
 
 use super::mark::{self, Mark};
-use super::recovery::check_mark;
-use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, keys};
+use super::recovery::{Tail, check_applied, check_mark};
+use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, VersionStore, keys};
 use crate::faults::point;
 
 /// Where RocksDB lives in the data directory.
 const DB_DIRECTORY: &str = "db";
+/// What RocksDB reads first.
+const CURRENT: &str = "CURRENT";
+/// What to do about damage that is met when the database is open already.
+const REMEDY: &str = "restore the data directory from a backup";
+/// How RocksDB's log files are called.
+const LOG_EXTENSION: &str = "log";
+/// So far back request ids are looked at before the start: as far as it reads them by default.
+const IDS_WINDOW_MS: u64 = 10_000;
 /// Where sorted files are written before they are moved in.
 const INGEST_DIRECTORY: &str = "ingest";
 
@@ -59,6 +75,8 @@ pub struct RocksStore {
     options: FamilyOptions,
     /// What compactions obey.
     horizon: Horizon,
+    /// `None` where it was opened to look at only.
+    manifest: Option<ManifestNote>,
     /// Held so that nobody else opens the directory; an engine's is in its [`RocksLog`].
     _shared_lock: Option<Mark>,
 }
@@ -98,17 +116,18 @@ pub struct OpenedReadOnly {
 /// # Errors
 /// Every [`StoreError`] but `Violation`; nothing was changed then.
 pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
+    let cache = options::cache();
     let (mark, position) = match state_of(data)? {
         State::Ours => {
             let (mark, position) = Mark::open(data, false)?;
             check_database(data, position)?;
-            check_reaches(data, position)?;
+            check_readable(data, position, &cache)?;
             (mark, position)
         }
         State::Empty => (Mark::create(data)?, Position::default()),
     };
     point!("open.database");
-    let store = Arc::new(RocksStore::open(data)?);
+    let store = Arc::new(RocksStore::open(data, &cache)?);
     point!("open.opened");
     store.check_format(position)?;
     store.clear_ingest()?;
@@ -128,11 +147,11 @@ pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
 pub fn open_read_only(data: &Path) -> Result<OpenedReadOnly, StoreError> {
     let missing = || StoreError::Foreign { path: data.into(), why: "it has no file `mark`".into() };
     if !data.join(mark::FILE).exists() {
-        return Err(missing());
+        return Err(lost_mark(data).unwrap_or_else(missing));
     }
     let (mark, position) = Mark::open(data, true)?;
     check_database(data, position)?;
-    let store = RocksStore::open_read_only(data, Some(mark))?;
+    let store = RocksStore::open_read_only(data, &options::cache(), Some(mark))?;
     store.check_format(position)?;
     Ok(OpenedReadOnly { store: Arc::new(store), mark: position })
 }
@@ -164,22 +183,42 @@ fn state_of(data: &Path) -> Result<State, StoreError> {
     if others.is_empty() {
         return Ok(State::Empty);
     }
+    if let Some(lost) = lost_mark(data) {
+        return Err(lost);
+    }
     others.sort();
     let why = format!("it has no file `mark`, but `{}`", others.join("`, `"));
     Err(StoreError::Foreign { path: data.into(), why })
+}
+
+/// A directory without a mark that is ours nevertheless: only with a mark is a database made.
+fn lost_mark(data: &Path) -> Option<StoreError> {
+    let database = data.join(DB_DIRECTORY);
+    database.join(CURRENT).exists().then(|| {
+        let (mark, database) = (data.join(mark::FILE), database.display());
+        StoreError::Damaged(format!(
+            "{} is missing, but {database} is there; {RESTORE}",
+            mark.display()
+        ))
+    })
 }
 
 /// Before RocksDB touches its directory: is it there, and are its families those of this build?
 fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
     let path = data.join(DB_DIRECTORY);
     let empty = mark == Position::default();
-    if !path.join("CURRENT").exists() {
+    if !path.join(CURRENT).exists() {
         // Without a database yet, the process died between creating the two.
-        let gone = format!("{} is missing, but held the journal up to {mark}", path.display());
+        let current = path.join(CURRENT);
+        let gone = format!("{} is missing, but held the journal up to {mark}", current.display());
         return if empty { Ok(()) } else { Err(StoreError::Damaged(format!("{gone}; {RESTORE}"))) };
     }
     framing::check(&path)?;
-    let found = options::list(&path)?;
+    manifest::check(data)?;
+    let found = options::list(&path).map_err(|error| match error {
+        StoreError::Damaged(what) => StoreError::Damaged(format!("{what}; {RESTORE}")),
+        other => other,
+    })?;
     if let Some(unknown) = found.iter().find(|name| !options::FAMILIES.contains(&name.as_str())) {
         let why = format!("its database has an unknown column family `{unknown}`");
         return Err(StoreError::Foreign { path: data.into(), why });
@@ -194,42 +233,90 @@ fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
     }
 }
 
-/// Opening for writing settles the log's torn tail for good, so what can be refused is looked for
-/// before, without changing anything.
-fn check_reaches(data: &Path, mark: Position) -> Result<(), StoreError> {
-    if !data.join(DB_DIRECTORY).join("CURRENT").exists() {
+/// Opening for writing settles the log's torn tail for good, and deletes what no longer counts. So
+/// all that a start will read is read before, without changing anything.
+fn check_readable(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError> {
+    if !data.join(DB_DIRECTORY).join(CURRENT).exists() {
         return Ok(());
     }
-    let store = RocksStore::open_read_only(data, None)?;
+    read_all(data, mark, cache).map_err(|error| match error {
+        StoreError::Damaged(what) => unchanged(data, &what),
+        other => other,
+    })
+}
+
+fn read_all(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError> {
+    let store = RocksStore::open_read_only(data, cache, None)?;
     store.check_format(mark)?;
-    check_mark(store.last()?.as_ref(), mark)
+    check_mark(store.last()?.as_ref(), mark)?;
+    let applied = store.applied()?;
+    check_applied(applied, store.last()?.as_ref().map(Position::after).unwrap_or_default())?;
+    let mut tail = Tail::open(&store, applied.all().block)?;
+    while tail.read_next()?.is_some() {}
+    store.directory(&mut |_| {})?;
+    store.supplies()?;
+    store.open_holds(&mut |_| {})?;
+    store.latest(&mut |_, _, _| {})?;
+    store.latest_records(&mut |_, _| {})?;
+    let time = store.last()?.map_or(0, |block| block.header().time.millis());
+    store.ids_since(time.saturating_sub(IDS_WINDOW_MS), &mut |_| {})
+}
+
+/// Damage that was found before anything was changed. Says which files hold the end of the journal
+/// where no file is named: then it is RocksDB's log that ends too early.
+fn unchanged(data: &Path, what: &str) -> StoreError {
+    let database = data.join(DB_DIRECTORY);
+    let what = what.strip_suffix(RESTORE).or_else(|| what.strip_suffix(REMEDY)).unwrap_or(what);
+    let what = what.trim_end_matches("; ");
+    if what.contains(&*database.to_string_lossy()) {
+        return StoreError::Damaged(format!("{what}; {RESTORE}"));
+    }
+    let entries = fs::read_dir(&database).into_iter().flatten().flatten();
+    let is_log = |path: &PathBuf| path.extension().is_some_and(|it| it == LOG_EXTENSION);
+    let mut logs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_log).collect();
+    logs.sort();
+    let logs: Vec<String> = logs.iter().map(|path| path.display().to_string()).collect();
+    let logs = match logs.is_empty() {
+        true => format!("{} has no *.{LOG_EXTENSION}", database.display()),
+        false => format!("the log is {}", logs.join(", ")),
+    };
+    StoreError::Damaged(format!("{what}; {logs}; {RESTORE}"))
 }
 
 impl RocksStore {
-    fn open(data: &Path) -> Result<Self, StoreError> {
+    fn open(data: &Path, cache: &Cache) -> Result<Self, StoreError> {
         let path = data.join(DB_DIRECTORY);
-        let (cache, horizon) = (options::cache(), Horizon::default());
-        let families = options::families(&cache, &horizon);
+        let horizon = Horizon::default();
+        let families = options::families(cache, &horizon);
         let db = DB::open_cf_descriptors(&options::database(true)?, &path, families)
             .map_err(|error| open_error(data, &error))?;
-        Self::new(db, data, &cache, horizon, None)
+        let store = Self::new(db, data, cache, horizon, None)?;
+        Ok(Self { manifest: Some(ManifestNote::open(data)?), ..store })
     }
 
-    fn open_read_only(data: &Path, lock: Option<Mark>) -> Result<Self, StoreError> {
+    fn open_read_only(data: &Path, cache: &Cache, lock: Option<Mark>) -> Result<Self, StoreError> {
         let path = data.join(DB_DIRECTORY);
-        let (cache, horizon) = (options::cache(), Horizon::default());
-        let families = options::families(&cache, &horizon);
+        let horizon = Horizon::default();
+        let families = options::families(cache, &horizon);
         let options = options::database(false)?;
         let db = DB::open_cf_descriptors_read_only(&options, &path, families, false)
             .map_err(|error| open_error(data, &error))?;
-        let store = Self::new(db, data, &cache, horizon, lock)?;
+        let store = Self::new(db, data, cache, horizon, lock)?;
         Ok(Self { read_only: true, ..store })
+    }
+
+    /// Notes how far the manifest has come.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn note_manifest(&self) -> Result<(), StoreError> {
+        self.manifest.as_ref().map_or(Ok(()), ManifestNote::update)
     }
 
     fn new(
         db: DB,
         data: &Path,
-        cache: &rocksdb::Cache,
+        cache: &Cache,
         horizon: Horizon,
         lock: Option<Mark>,
     ) -> Result<Self, StoreError> {
@@ -249,6 +336,7 @@ impl RocksStore {
             read_only: false,
             options,
             horizon,
+            manifest: None,
             _shared_lock: lock,
         };
         store.load_horizon()?;
@@ -330,7 +418,7 @@ fn synced() -> WriteOptions {
 }
 
 fn damaged(what: String) -> StoreError {
-    StoreError::Damaged(format!("the database is damaged: {what}; {RESTORE}"))
+    StoreError::Damaged(format!("the database is damaged: {what}; {REMEDY}"))
 }
 
 /// What RocksDB says when an operation fails: corruption is damage, all else is the disk's.
@@ -343,11 +431,15 @@ fn io(error: rocksdb::Error) -> StoreError {
 
 fn open_error(data: &Path, error: &rocksdb::Error) -> StoreError {
     let text = error.to_string();
-    if text.contains("LOCK") || text.contains("lock hold") {
+    // The lock is held by somebody; that its file cannot be opened says nothing of the kind.
+    if text.contains("While lock file") || text.contains("lock hold by current process") {
         return StoreError::InUse(data.into());
     }
     match error.kind() {
-        rocksdb::ErrorKind::Corruption => damaged(text),
+        // It takes a table file that cannot be opened for damage to the manifest.
+        rocksdb::ErrorKind::Corruption => {
+            damaged(text.replace("may be corrupted.", "or a table file may be corrupted"))
+        }
         _ => StoreError::Io(format!("cannot open {}: {text}", data.display())),
     }
 }

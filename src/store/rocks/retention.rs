@@ -160,6 +160,8 @@ impl RocksStore {
             let meta = self.family(keys::META);
             let row = horizon.get().to_be_bytes();
             self.db.put_cf_opt(meta, keys::HORIZON, row, &synced()).map_err(io)?;
+            // Out of the log: were its end lost, what is dropped below would still be asked for.
+            self.db.flush_cf(meta).map_err(io)?;
             point!("retention.stored");
             self.horizon.raise(horizon);
         }

@@ -88,7 +88,9 @@ impl FamilyWriter for BulkWriter<'_> {
         point!("fold.bulk-ingest");
         let family = self.store.family(self.family.name());
         let ingest = &self.store.options.ingest;
-        self.store.db.ingest_external_file_cf_opts(family, ingest, vec![&self.path]).map_err(io)
+        self.store.db.ingest_external_file_cf_opts(family, ingest, vec![&self.path]).map_err(io)?;
+        // Before a later fold goes to the log: without this file it would leave a gap.
+        self.store.note_manifest()
     }
 }
 
