@@ -251,7 +251,7 @@ impl Whole {
 fn names(said: &str, path: &Path, wound: &Wound) -> bool {
     let name = path.file_name().expect("a file").to_string_lossy();
     let table = Kind::of(path) == Kind::Table && said.contains("or a table file");
-    let no_log = matches!(wound, Wound::Missing) && said.contains("has no *.log");
+    let no_log = matches!(wound, Wound::Missing) && said.contains("left of the log");
     let number = name.trim_start_matches('0').trim_end_matches(".log");
     let gone = said.contains(&format!("Missing WAL with log number: {number}"));
     said.contains(&*name) || said.contains("journal block") || table || no_log || gone

@@ -277,8 +277,8 @@ fn unchanged(data: &Path, what: &str) -> StoreError {
     logs.sort();
     let logs: Vec<String> = logs.iter().map(|path| path.display().to_string()).collect();
     let logs = match logs.is_empty() {
-        true => format!("{} has no *.{LOG_EXTENSION}", database.display()),
-        false => format!("the log is {}", logs.join(", ")),
+        true => format!("nothing is left of the log in {}", database.display()),
+        false => format!("what is left of the log is {}", logs.join(", ")),
     };
     StoreError::Damaged(format!("{what}; {logs}; {RESTORE}"))
 }
