@@ -88,6 +88,12 @@ pub trait Derived {
         &self,
         reference: &mut dyn FnMut(AssetId, u128, CommitSeq),
     ) -> Result<(), StoreError>;
+
+    /// Reads every row of everything that is stored, also of what nothing here is compared with.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn read_through(&self) -> Result<(), StoreError>;
 }
 
 /// What was checked, and how much of it.
@@ -181,6 +187,7 @@ pub fn audit(
     replay.check_versions(journal, store, derived)?;
     replay.check_records(derived)?;
     replay.check_outcomes(store, derived)?;
+    derived.read_through()?;
     replay.report.random_versions = check_random_versions(journal, store, random_versions, 0)?;
     Ok(replay.report)
 }

@@ -159,6 +159,10 @@ impl VersionStore for Toy {
 }
 
 impl Derived for Toy {
+    fn read_through(&self) -> Stored<()> {
+        Ok(())
+    }
+
     fn all_versions(&self, version: &mut dyn FnMut(BalanceKey, CommitSeq, Balance)) -> Stored<()> {
         for (key, versions) in &self.versions {
             versions.iter().for_each(|(seq, balance)| version(*key, *seq, *balance));

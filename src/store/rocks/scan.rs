@@ -54,4 +54,16 @@ impl Derived for RocksStore {
     ) -> Result<(), StoreError> {
         self.every_reference(reference)
     }
+
+    fn read_through(&self) -> Result<(), StoreError> {
+        for family in keys::FAMILIES {
+            let mut rows = self.scan(family);
+            rows.seek_to_first();
+            while rows.valid() {
+                rows.next();
+            }
+            rows.status().map_err(io)?;
+        }
+        Ok(())
+    }
 }
