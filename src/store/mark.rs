@@ -148,6 +148,23 @@ fn lock(file: &File, path: &Path, how: FlockOperation) -> Result<(), StoreError>
     })
 }
 
+/// Creates a directory (0700) with its parents, and makes the entries durable.
+#[cfg(feature = "rocksdb")]
+pub(super) fn create_directory(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    let path = std::path::absolute(path).map_err(|error| StoreError::io("find", path, error))?;
+    let missing: Vec<&Path> = path.ancestors().take_while(|part| !part.exists()).collect();
+    let mut builder = std::fs::DirBuilder::new();
+    // Of two that come at once, both go on.
+    builder.recursive(true).mode(0o700);
+    for part in missing.into_iter().rev() {
+        builder.create(part).map_err(|error| StoreError::io("create", part, error))?;
+        sync_directory(part.parent().unwrap_or(part))?;
+    }
+    Ok(())
+}
+
 /// Makes the entries of a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     File::open(directory)

@@ -17,7 +17,7 @@ use super::BackupError;
 use super::manifest::Entry;
 use crate::faults::point;
 use crate::store::StoreError;
-use crate::store::mark::{self, sync_directory};
+use crate::store::mark::{self, create_directory, sync_directory};
 
 /// Read, hashed and written at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -39,7 +39,7 @@ impl Staging {
         if is_inside(target, foreign)? {
             return Err(refused(format!("is inside {}; choose another place", foreign.display())));
         }
-        create_synced(target)?;
+        create_directory(target)?;
         let mut entries = read_dir(target)?;
         entries.retain(|entry| entry.file_name() != Some(OsStr::new("lost+found")));
         if let Some(entry) = entries.iter().min() {
@@ -103,17 +103,6 @@ fn is_inside(path: &Path, directory: &Path) -> Result<bool, BackupError> {
     let existing = path.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
     let existing = existing.canonicalize().map_err(|error| failed(existing, error))?;
     Ok(existing.starts_with(directory))
-}
-
-/// Creates a directory (0700) with its parents, and makes the entries durable.
-fn create_synced(path: &Path) -> Result<(), StoreError> {
-    let path = std::path::absolute(path).map_err(|error| StoreError::io("find", path, error))?;
-    let missing: Vec<&Path> = path.ancestors().take_while(|part| !part.exists()).collect();
-    for part in missing.into_iter().rev() {
-        create(part)?;
-        sync_directory(part.parent().unwrap_or(part))?;
-    }
-    Ok(())
 }
 
 fn create(path: &Path) -> Result<(), StoreError> {

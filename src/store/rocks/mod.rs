@@ -27,11 +27,11 @@ mod records_cf;
 mod retention;
 mod scan;
 mod stats;
+mod torn;
 mod versions_cf;
 mod writers;
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -120,6 +120,7 @@ pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
     let (mark, position) = match state_of(data)? {
         State::Ours => {
             let (mark, position) = Mark::open(data, false)?;
+            mend_manifest(data)?;
             check_database(data, position)?;
             check_readable(data, position, &cache)?;
             (mark, position)
@@ -132,6 +133,8 @@ pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
     store.check_format(position)?;
     store.clear_ingest()?;
     point!("open.cleared");
+    // RocksDB syncs what is in its directory, and not that the directory is there.
+    mark::sync_directory(data)?;
     point!("open.synced");
     let boot_epoch = store.next_epoch()?;
     point!("open.counted");
@@ -164,9 +167,7 @@ enum State {
 /// Tells a new directory from one of ours; creates it when it is missing.
 fn state_of(data: &Path) -> Result<State, StoreError> {
     if !data.exists() {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(data).map_err(|error| StoreError::io("create", data, error))?;
+        mark::create_directory(data)?;
     }
     let entries = fs::read_dir(data).map_err(|error| StoreError::io("read", data, error))?;
     let mut others = Vec::new();
@@ -203,6 +204,17 @@ fn lost_mark(data: &Path) -> Option<StoreError> {
     })
 }
 
+/// Cuts a change of the manifest off that was torn when the power failed, once it is certain that what
+/// was noted of the manifest is there.
+fn mend_manifest(data: &Path) -> Result<(), StoreError> {
+    let database = data.join(DB_DIRECTORY);
+    if !database.join(CURRENT).exists() {
+        return Ok(());
+    }
+    manifest::check(data)?;
+    torn::cut_torn_end(&database)
+}
+
 /// Before RocksDB touches its directory: is it there, and are its families those of this build?
 fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
     let path = data.join(DB_DIRECTORY);
@@ -236,7 +248,8 @@ fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
 /// Opening for writing settles the log's torn tail for good, and deletes what no longer counts. So
 /// all that a start will read is read before, without changing anything.
 fn check_readable(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError> {
-    if !data.join(DB_DIRECTORY).join(CURRENT).exists() {
+    // Whose start died while it made the database left no row, and perhaps not every family.
+    if mark == Position::default() || !data.join(DB_DIRECTORY).join(CURRENT).exists() {
         return Ok(());
     }
     read_all(data, mark, cache).map_err(|error| match error {

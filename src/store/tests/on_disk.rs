@@ -324,3 +324,22 @@ fn blocks_are_found_by_seq_and_by_time() {
         }
     }
 }
+
+#[test]
+fn a_torn_change_of_the_manifest_is_none() {
+    let data = tempfile::tempdir().unwrap();
+    let mut world = World::new(2);
+    let node = Node::start(data.path(), &limits(2)).unwrap();
+    some_work(&node, &mut world);
+    node.stop();
+    let database = data.path().join("db");
+    let current = std::fs::read_to_string(database.join("CURRENT")).unwrap();
+    let manifest = database.join(current.trim_end());
+    // The header of 108 bytes, of which the power left 40.
+    let torn = [&[9, 9, 9, 9, 108, 0, 1], [7; 40].as_slice(), &[0; 68]].concat();
+    let whole = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, [whole, torn].concat()).unwrap();
+    let node = Node::start(data.path(), &limits(2)).expect("it was never relied on");
+    node.compare(&world, ACCOUNTS, [7, 50, 300]);
+    node.stop();
+}

@@ -7,6 +7,7 @@ use super::node::{Node, limits};
 use super::world::{World, deposit, prepare, swap, withdraw};
 use crate::directory::Directory;
 use crate::request::Purpose;
+use crate::store::mark::Mark;
 use crate::store::{Durability, StoreError, holds, keys, recovery, rocks};
 use crate::types::{AccountId, BlockNumber, RequestId, Token};
 
@@ -304,7 +305,7 @@ fn a_version_store_beyond_the_journal_is_refused() {
         db.delete_cf(family, journal_key(10)).unwrap();
     });
     // As after a power loss: the mark is behind.
-    let mut mark = crate::store::mark::Mark::open(data.path(), false).unwrap().0;
+    let mut mark = Mark::open(data.path(), false).unwrap().0;
     for _ in 0..2 {
         mark.write(Default::default()).unwrap();
     }
@@ -321,4 +322,18 @@ fn leftovers_of_a_crash_are_cleared() {
     fs::write(&leftover, "half a file").unwrap();
     drop(rocks::open(data.path(), Durability::Sync).unwrap());
     assert!(!leftover.exists());
+}
+
+#[test]
+fn a_first_start_that_died_is_finished_by_the_next() {
+    for made in [0, 1, keys::FAMILIES.len() - 1] {
+        let data = tempfile::tempdir().unwrap();
+        drop(Mark::create(data.path()).unwrap());
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        let families = keys::FAMILIES[..made].iter().chain(["default"].iter());
+        drop(rocksdb::DB::open_cf(&options, data.path().join("db"), families).unwrap());
+        Node::start(data.path(), &limits(2)).expect("nothing was ever answered").stop();
+    }
 }
