@@ -30,8 +30,9 @@ const ACCOUNTS: u64 = 5_000;
 /// Batches that each caller has ready.
 const READY: usize = 32;
 
-/// The least share of the peak that must be left where other tests run too.
-const GOODPUT_MIN: f64 = 0.5;
+/// What is left of the peak, at least. Callers make ten times as many requests on the same cores, so
+/// much of what is missing is theirs; a collapse is far below.
+const GOODPUT_MIN: f64 = 0.2;
 /// Of the batches that a caller was refused, some whose fate is asked for in the end.
 const ASKED_FOR: usize = 1_000;
 

@@ -21,9 +21,9 @@ const BATCH: usize = 1_024;
 const PEAK_CONNECTIONS: usize = IN_FLIGHT / BATCH * 3 / 4;
 const CONNECTIONS: usize = 12 * IN_FLIGHT / BATCH;
 const ACCOUNTS: usize = 100;
-/// Callers and server copy all that is refused, on the same cores: the least share of the peak that
-/// must be left where other tests run too.
-const GOODPUT_MIN: f64 = 0.3;
+/// What is left of the peak, at least. Callers make ten times as many requests on the same cores, so
+/// much of what is missing is theirs; a collapse is far below.
+const GOODPUT_MIN: f64 = 0.2;
 /// Of each connection's refused batches, so many at most are asked for in the end.
 const ASKED_FOR: usize = 3;
 
