@@ -29,7 +29,7 @@ use crate::support::{ETH, SOL, USDC, deposit, opening};
 use crate::workload::Workload;
 
 /// More steps than any world needs.
-const STEPS_MAX: u64 = 1_500_000;
+const STEPS_MAX: u64 = 10_000_000;
 /// Callers ask, and time passes, but nothing moves for so many steps: it hangs.
 const STILL_STEPS_MAX: u64 = 20_000;
 

@@ -66,14 +66,19 @@ fn recycled_record(file: &File, begin: u64, end: u64) -> std::io::Result<Option<
         if is_recyclable(kind) {
             return Ok(Some(at));
         }
-        let length = u16::from_le_bytes([low, high]);
-        if kind == 0 && length == 0 {
-            // Zeros: nothing was written from here on.
+        if !is_written(kind) {
+            // Nothing was written from here on, or it was torn when the power failed: then its length
+            // leads nowhere, and RocksDB stops here by its checksum.
             break;
         }
-        at += HEADER_BYTES as u64 + u64::from(length);
+        at += HEADER_BYTES as u64 + u64::from(u16::from_le_bytes([low, high]));
     }
     Ok(None)
+}
+
+/// Types of records that are written: fragments, and what else a log begins with.
+fn is_written(kind: u8) -> bool {
+    matches!(kind, 1..=4 | 9 | 10 | 130)
 }
 
 /// Types of records in log files that are used again.
@@ -115,6 +120,14 @@ mod tests {
                 assert!(text.contains(&at) && text.contains("restore"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_torn_header_leads_nowhere() {
+        // Of the header of the second record the power left the low byte of its length.
+        let (first, second) = (record(1, b"a"), record(1, &[5; 300]));
+        let torn = [&first[..], &[0; 4], &second[4..5], &[0; 2], &second[7..]].concat();
+        assert_eq!(checked(&torn), Ok(()));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::DB_DIRECTORY;
+use crate::store::mark::sync_directory;
 use crate::store::{RESTORE, StoreError};
 
 /// Name of the note in the data directory.
@@ -85,6 +86,19 @@ pub(super) fn check(data: &Path) -> Result<(), StoreError> {
             Err(damaged(&path, format!("its first {} bytes are not what was written", noted.bytes)))
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// Forgets what was noted.
+///
+/// # Errors
+/// What the disk says.
+pub(super) fn forget(data: &Path) -> Result<(), StoreError> {
+    let path = data.join(FILE);
+    match fs::remove_file(&path) {
+        Ok(()) => sync_directory(data),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::io("remove", &path, error)),
     }
 }
 

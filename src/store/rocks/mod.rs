@@ -212,7 +212,10 @@ fn mend_manifest(data: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     manifest::check(data)?;
-    torn::cut_torn_end(&database)
+    let Some(torn) = torn::find(&database) else { return Ok(()) };
+    // It may have been noted half: a start that dies before it notes anew would leave too little.
+    manifest::forget(data)?;
+    torn.cut()
 }
 
 /// Before RocksDB touches its directory: is it there, and are its families those of this build?

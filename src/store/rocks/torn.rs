@@ -15,7 +15,7 @@
 //! ```
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 
@@ -24,21 +24,35 @@ const HEADER_BYTES: usize = 7;
 /// A change is smaller than that. What is longer was not torn by one write.
 const TORN_BYTES_MAX: usize = 64 << 10;
 
-/// Cuts the manifest off where its last change is torn. Nobody may have the database open.
-///
-/// # Errors
-/// When the file cannot be written. What cannot be read is left for RocksDB to complain about.
-pub fn cut_torn_end(database: &Path) -> Result<(), StoreError> {
-    let Ok(current) = fs::read_to_string(database.join("CURRENT")) else { return Ok(()) };
+/// A manifest whose last change is torn.
+pub(super) struct Torn {
+    path: PathBuf,
+    /// Where the change begins.
+    end: u64,
+}
+
+/// Looks for one. What cannot be read is left for RocksDB to complain about.
+pub(super) fn find(database: &Path) -> Option<Torn> {
+    let current = fs::read_to_string(database.join("CURRENT")).ok()?;
     let path = database.join(current.trim_end());
-    let Ok(log) = fs::read(&path) else { return Ok(()) };
-    let Some(end) = torn_at(&log) else { return Ok(()) };
-    tracing::warn!(manifest = %path.display(), from = end, to = log.len(), "cuts off a torn change");
-    let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
-        file.set_len(end as u64)?;
-        file.sync_all()
-    });
-    cut.map_err(|error| StoreError::io("cut", &path, error))
+    let end = torn_at(&fs::read(&path).ok()?)? as u64;
+    Some(Torn { path, end })
+}
+
+impl Torn {
+    /// Cuts the change off. Nobody may have the database open.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(super) fn cut(self) -> Result<(), StoreError> {
+        let Self { path, end } = self;
+        tracing::warn!(manifest = %path.display(), from = end, "cuts off a torn change");
+        let cut = OpenOptions::new().write(true).open(&path).and_then(|file| {
+            file.set_len(end)?;
+            file.sync_all()
+        });
+        cut.map_err(|error| StoreError::io("cut", &path, error))
+    }
 }
 
 /// Where the torn end begins, if there is one.
@@ -77,6 +91,8 @@ fn masked(crc: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::manifest::ManifestNote;
+    use super::super::{DB_DIRECTORY, mend_manifest};
     use super::*;
 
     fn record(bytes: &[u8]) -> Vec<u8> {
@@ -112,6 +128,24 @@ mod tests {
             let mut torn = whole.clone();
             torn[last..at + 1].fill(0);
             assert_eq!(torn_at(&torn), Some(last), "zeros up to {at}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_was_noted_half_is_cut_once_and_for_all() {
+        let data = tempfile::tempdir().unwrap();
+        let database = data.path().join(DB_DIRECTORY);
+        let manifest = database.join("MANIFEST-000007");
+        fs::create_dir(&database).unwrap();
+        fs::write(database.join("CURRENT"), "MANIFEST-000007\n").unwrap();
+        let half = [log(), record(&[4; 90])[..40].to_vec()].concat();
+        fs::write(&manifest, &half).unwrap();
+        drop(ManifestNote::open(data.path()).unwrap());
+        fs::write(&manifest, [half, vec![0; 57]].concat()).unwrap();
+        // The first of these starts may die behind it.
+        for _ in 0..2 {
+            mend_manifest(data.path()).unwrap();
+            assert_eq!(fs::read(&manifest).unwrap(), log());
         }
     }
 
