@@ -1,4 +1,4 @@
-//! The process dies at a chosen point. (At random ones: `tests/crash.rs`.)
+//! The process dies at a chosen point. (At random ones: `tests/crash`.)
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
