@@ -94,7 +94,8 @@ fn commit_fails(call: &str, n: u64, for_ever: bool, tally: &mut Tally) {
     let inject = format!("{call}:error=EIO:when={n}{}", if for_ever { "+" } else { "" });
     // Its other writes wake up those who wait for their answers.
     let logs = if call == "write" { logs(&data) } else { vec![] };
-    let trace = Trace::attach(&node, "commit-log", &inject, &logs, &scratch.path().join("told"));
+    let trace =
+        Trace::attach(node.pid(), "commit-log", &inject, &logs, &scratch.path().join("told"));
     // It never sends the rest: nobody waits for that.
     let mut half = TcpStream::connect(node.address).expect("the server listens");
     half.write_all(b"POST /v1/swaps HTTP/1.1\r\nHost: test\r\n").expect("it takes it");

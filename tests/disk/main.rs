@@ -22,6 +22,8 @@ mod manifest;
 mod node;
 mod slow;
 mod startup;
+#[path = "../support/strace.rs"]
+#[expect(dead_code, reason = "here whatever is traced ends")]
 mod strace;
 mod venue;
 mod wounds;

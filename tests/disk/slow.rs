@@ -22,7 +22,7 @@ fn slow(scratch: &tempfile::TempDir, limits: &[(&str, u64)]) -> (Node, Trace) {
     venue::populate(&mut node.client());
     let inject = format!("fdatasync:delay_enter={SYNC_MICROS}");
     let told = scratch.path().join("told");
-    let trace = Trace::attach(&node, "commit-log", &inject, &[], &told);
+    let trace = Trace::attach(node.pid(), "commit-log", &inject, &[], &told);
     (node, trace)
 }
 

@@ -165,7 +165,7 @@ fn background_fails(
     let node = Node::start(&data);
     let mut all = venue::ask_all(&node, 500..520);
     let inject = format!("{call}:error=EIO:when={n}");
-    let trace = Trace::attach(&node, thread, &inject, &paths(&data), &told);
+    let trace = Trace::attach(node.pid(), thread, &inject, &paths(&data), &told);
     let (mut asks, looks) = (node.client(), node.client());
     for round in 0..FLUSHES {
         all.add(venue::ask(&mut asks, 0, 520 + 20 * round..540 + 20 * round));

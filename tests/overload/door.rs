@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use rustix::process::getpid;
 
 use crosslatch::config::{BATCH_REQUESTS_MAX, Limits};
 use crosslatch::engine::{Brief, Engine, Known, Options, Pending};
@@ -14,49 +15,63 @@ use crosslatch::error::Error;
 use crosslatch::request::Request;
 use crosslatch::types::RequestId;
 
-use crate::phases::{Board, Phase, alone, direct, now_nanos};
+use crate::phases::{Board, Limited, Phase, alone, direct, now_nanos};
 use crate::support::{
     ETH, SOL, audit, deposit, fresh, leg, now_millis, opening, scratch, seed, swap,
 };
 
-/// Requests that may be in flight.
-const IN_FLIGHT: usize = 32_768;
-const BATCH: usize = 256;
-/// In flight just below saturation.
-const PEAK_BATCHES: usize = IN_FLIGHT / BATCH * 3 / 4;
 /// Threads that hand over, and as many that wait for the answers.
 const CALLERS: usize = 2;
 const ACCOUNTS: u64 = 5_000;
 /// Batches that each caller has ready.
 const READY: usize = 32;
-
-/// What is left of the peak, at least. Callers make ten times as many requests on the same cores, so
-/// much of what is missing is theirs; a collapse is far below.
-const GOODPUT_MIN: f64 = 0.2;
 /// Of the batches that a caller was refused, some whose fate is asked for in the end.
 const ASKED_FOR: usize = 1_000;
 
-fn limits() -> Limits {
-    Limits {
-        requests_in_flight_max: IN_FLIGHT,
-        fold_requests_max: 100_000,
-        unfolded_requests_max: 300_000,
-        recent_ids_window_ms: 1_000,
-        recent_ids_max: 2_000_000,
-        ..Limits::default()
-    }
+/// How large everything is.
+#[derive(Clone, Copy)]
+struct Scale {
+    limited: Limited,
+    /// Requests that may be in flight.
+    in_flight: usize,
+    batch: usize,
 }
 
-/// What a run under these limits may need more than one just below saturation has needed so far.
-fn growth_max(limits: &Limits) -> u64 {
-    // A request from its caller to its answer: the legs, what is asked of shards, rows, block, receipt.
-    let in_flight = limits.requests_in_flight_max * 2_048;
-    // A request whose rows wait to be folded.
-    let unfolded = limits.unfolded_requests_max * 512;
-    let ids = limits.recent_ids_max * 28;
-    // Memtables and the cache of the store fill as more is written.
-    let store = (4 * 128 + 4 * 32 + 256) << 20;
-    (in_flight + unfolded + ids + store) as u64
+const BY_PROCESSORS: Scale =
+    Scale { limited: Limited::ByProcessors, in_flight: 32_768, batch: 256 };
+const BY_DISK: Scale =
+    Scale { limited: Limited::ByDisk { sync_micros: 10_000 }, in_flight: 1_024, batch: 32 };
+
+impl Scale {
+    /// Batches in flight just below saturation.
+    fn peak_batches(self) -> usize {
+        self.in_flight / self.batch * 3 / 4
+    }
+
+    fn limits(self) -> Limits {
+        Limits {
+            requests_in_flight_max: self.in_flight,
+            fold_requests_max: 100_000,
+            unfolded_requests_max: 300_000,
+            recent_ids_window_ms: 1_000,
+            recent_ids_max: 2_000_000,
+            ..Limits::default()
+        }
+    }
+
+    /// What a run may need more than one just below saturation has needed so far.
+    fn growth_max(self) -> u64 {
+        let limits = self.limits();
+        // A request from its caller to its answer: the legs, what is asked of shards, rows, block,
+        // receipt.
+        let in_flight = limits.requests_in_flight_max * 2_048;
+        // A request whose rows wait to be folded.
+        let unfolded = limits.unfolded_requests_max * 512;
+        let ids = limits.recent_ids_max * 28;
+        // Memtables and the cache of the store fill as more is written.
+        let store = (4 * 128 + 4 * 32 + 256) << 20;
+        (in_flight + unfolded + ids + store) as u64
+    }
 }
 
 /// Memory in use by this process, in bytes.
@@ -97,6 +112,7 @@ impl Seqs {
 }
 
 struct Door {
+    scale: Scale,
     engine: Engine,
     board: Board,
     next_id: AtomicU64,
@@ -131,7 +147,7 @@ impl Door {
             }
             Err(Error::Overloaded { limit: "requests_in_flight_max", max }) => {
                 self.board.refused(size as u64, now_nanos() - began);
-                assert_eq!(max, IN_FLIGHT as u64);
+                assert_eq!(max, self.scale.in_flight as u64);
                 if may_send {
                     self.rights.0.send(()).expect("there is room for all");
                 }
@@ -144,7 +160,8 @@ impl Door {
     /// Offers batches; returns the first ids of some that were refused.
     fn call(&self, seed: u64) -> Vec<RequestId> {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let ready: Vec<Vec<Request>> = (0..READY).map(|_| some_swaps(&mut rng)).collect();
+        let ready: Vec<Vec<Request>> =
+            (0..READY).map(|_| some_swaps(&mut rng, self.scale.batch)).collect();
         let (mut refused, mut refusals, mut due_nanos) = (Vec::new(), 0, 0);
         for turn in 0.. {
             let ready = &ready[turn % READY];
@@ -155,7 +172,7 @@ impl Door {
                     Err(_) => continue,
                 },
                 Phase::Over => {
-                    self.board.pace(&mut due_nanos, BATCH, CALLERS);
+                    self.board.pace(&mut due_nanos, self.scale.batch, CALLERS);
                     self.offer(ready, false)
                 }
             };
@@ -193,23 +210,24 @@ impl Door {
 }
 
 /// Opposite swaps between accounts that can afford them.
-fn some_swaps(rng: &mut SmallRng) -> Vec<Request> {
+fn some_swaps(rng: &mut SmallRng, count: usize) -> Vec<Request> {
     let some = |rng: &mut SmallRng| {
         let a = rng.random_range(0..ACCOUNTS);
         let b = (a + rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
         swap([leg(a, b, ETH, rng.random_range(1..100)), leg(b, a, SOL, rng.random_range(1..100))])
     };
-    fresh((0..BATCH).map(|_| some(rng)))
+    fresh((0..count).map(|_| some(rng)))
 }
 
 /// An engine with accounts that nobody can empty.
-fn open(data: &Path) -> Engine {
-    let options = Options { limits: limits(), ..Options::new(data) };
+fn open(data: &Path, limits: Limits) -> Engine {
+    let chunk = BATCH_REQUESTS_MAX.min(limits.requests_in_flight_max);
+    let options = Options { limits, ..Options::new(data) };
     let engine = Engine::start(options).expect("it starts");
     let funds =
         (0..ACCOUNTS).flat_map(|number| [ETH, SOL].map(|asset| deposit(number, asset, 1 << 60)));
     let requests = fresh(opening(ACCOUNTS).into_iter().chain(funds));
-    for some in requests.chunks(BATCH_REQUESTS_MAX) {
+    for some in requests.chunks(chunk) {
         let answers = engine.submit(some.to_vec()).expect("there is room").wait();
         let answers = answers.expect("it runs");
         let settled = |place| matches!(answers.brief(place), Brief::Settled(_));
@@ -234,19 +252,21 @@ fn check_answers(door: &Door, opened: u64, seqs: &Seqs, refused: &[RequestId]) {
     assert!(!refused.is_empty(), "nothing was refused: this tests nothing");
 }
 
-#[test]
-fn ten_times_what_fits_at_the_door() {
+fn overload(scale: Scale) {
     let _alone = alone();
     let (seed, data) = (seed(71), scratch());
     let door = Door {
-        engine: open(&data.path().join("data")),
+        scale,
+        engine: open(&data.path().join("data"), scale.limits()),
         board: Board::new(),
         next_id: AtomicU64::new(0),
-        rights: bounded(PEAK_BATCHES),
-        sent: bounded(2 * IN_FLIGHT / BATCH),
+        rights: bounded(scale.peak_batches()),
+        sent: bounded(2 * scale.in_flight / scale.batch),
     };
+    let told = data.path().join("told");
+    let Some(imposed) = scale.limited.impose(getpid(), &told) else { return };
     let opened = door.engine.status().durable_seq.get();
-    (0..PEAK_BATCHES).for_each(|_| door.rights.0.send(()).expect("there is room for all"));
+    (0..scale.peak_batches()).for_each(|_| door.rights.0.send(()).expect("there is room for all"));
     let (measured, seqs, refused) = std::thread::scope(|scope| {
         let door = &door;
         let callers: Vec<_> =
@@ -262,8 +282,19 @@ fn ten_times_what_fits_at_the_door() {
         }
         (measured, seqs, refused)
     });
+    imposed.lift();
     check_answers(&door, opened, &seqs, &refused);
     audit(&door.engine);
-    measured.check(&door.board, GOODPUT_MIN, growth_max(&limits()));
+    measured.check(&door.board, scale.limited, scale.growth_max());
     door.engine.stop().expect("it stops");
+}
+
+#[test]
+fn ten_times_what_processors_can_do_at_the_door() {
+    overload(BY_PROCESSORS);
+}
+
+#[test]
+fn ten_times_what_the_disk_takes_at_the_door() {
+    overload(BY_DISK);
 }

@@ -1,23 +1,77 @@
 //! Phases of a load, measured in windows: just below what fits, and ten times that, in turns.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{after, never};
 use hdrhistogram::Histogram;
+use rustix::process::Pid;
 
 use crosslatch::clock::{Clock, SystemClock};
 
+use crate::strace::{Trace, injected, is_there};
+
 /// So many times what fits is offered.
 pub const TIMES: f64 = 10.0;
-/// On a busy machine callers may not get as far as that, but so far they must.
-const TIMES_MIN: f64 = 3.0;
 const WINDOW: Duration = Duration::from_millis(250);
 /// Windows of a phase that do not count, as the one before still shows.
 const WINDOWS_SKIPPED: usize = 2;
 /// A caller looks for another phase at least so often.
 const LOOKS_EVERY: Duration = Duration::from_millis(20);
+
+/// What sets the limit of what fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// The processors, which callers need too.
+    ByProcessors,
+    /// The disk: each sync takes so many microseconds.
+    ByDisk { sync_micros: u64 },
+}
+
+impl Limited {
+    /// What is left of the peak, at least. Where callers make many times as many requests on the same
+    /// cores, much of what is missing is theirs; a collapse is far below.
+    fn goodput_min(self) -> f64 {
+        match self {
+            Self::ByProcessors => 0.2,
+            Self::ByDisk { .. } => 0.8,
+        }
+    }
+
+    /// How many times what fits callers must get to offer, for anything to be said. They may not get
+    /// far where they compete with what they want to overload.
+    fn times_min(self) -> f64 {
+        match self {
+            Self::ByProcessors => 1.2,
+            Self::ByDisk { .. } => 0.8 * TIMES,
+        }
+    }
+
+    /// Makes the disk of a process what is said; `None` where that is not possible, which is told.
+    pub fn impose(self, process: Pid, told: &Path) -> Option<Imposed> {
+        let Self::ByDisk { sync_micros } = self else { return Some(Imposed(None)) };
+        if !is_there() {
+            return None;
+        }
+        let inject = format!("fdatasync:delay_enter={sync_micros}");
+        Some(Imposed(Some(Trace::attach(process, "commit-log", &inject, &[], told))))
+    }
+}
+
+/// What limits what fits, if that has to be seen to.
+pub struct Imposed(Option<Trace>);
+
+impl Imposed {
+    /// The disk is as fast as ever.
+    pub fn lift(self) {
+        if let Some(trace) = self.0 {
+            let told = trace.let_go();
+            assert!(injected(&told) > 0, "no sync was slow: this tests nothing");
+        }
+    }
+}
 
 /// What callers are to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +146,12 @@ impl Board {
         let now = now_nanos();
         let forgiven = now.saturating_sub(LOOKS_EVERY.as_nanos() as u64);
         *due_nanos = (*due_nanos + between).max(forgiven);
-        if *due_nanos > now {
-            let wait = Duration::from_nanos(*due_nanos - now).min(LOOKS_EVERY);
-            let _ = never::<()>().recv_timeout(wait);
+        loop {
+            let wait = Duration::from_nanos(due_nanos.saturating_sub(now_nanos()));
+            if wait.is_zero() || self.phase() != Phase::Over {
+                return;
+            }
+            let _ = never::<()>().recv_timeout(wait.min(LOOKS_EVERY));
         }
     }
 }
@@ -135,14 +192,14 @@ impl Measured {
     }
 
     /// Says what was measured, and checks what holds on any machine.
-    pub fn check(&self, board: &Board, goodput_min: f64, growth_max: u64) {
+    pub fn check(&self, board: &Board, limited: Limited, growth_max: u64) {
         let (peak, goodput) = (self.peak(), self.goodput());
         let refusals = board.refusals.lock().expect("nobody panics with it");
         let micros = |quantile| refusals.value_at_quantile(quantile) as f64 / 1e3;
         let mib = |bytes: u64| bytes >> 20;
         let growth = self.most_bytes.saturating_sub(self.warm_bytes);
         eprintln!(
-            "peak {peak:.0}/s in {} windows; offered {:.1} times as much, in {} windows: \
+            "{limited:?}: peak {peak:.0}/s in {} windows; offered {:.1} times as much, in {} windows: \
              goodput {goodput:.0}/s, {:.1}% of peak",
             self.peak.len(),
             self.times(),
@@ -160,7 +217,8 @@ impl Measured {
             mib(growth),
             mib(growth_max),
         );
-        assert!(self.times() > TIMES_MIN, "not much was offered: this tests nothing");
+        assert!(self.times() > limited.times_min(), "not much was offered: this tests nothing");
+        let goodput_min = limited.goodput_min();
         assert!(goodput > goodput_min * peak, "overload takes too much of what fits");
         assert!(growth <= growth_max, "memory is not bounded by the limits");
     }

@@ -10,43 +10,61 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{Value, json};
 
 use crate::http::{Client, Reply};
-use crate::phases::{Board, Phase, alone, direct, now_nanos};
+use crate::phases::{Board, Limited, Phase, alone, direct, now_nanos};
 use crate::process::Server;
 use crate::support::scratch;
 
-/// Requests that may be in flight.
-const IN_FLIGHT: usize = 8_192;
-const BATCH: usize = 1_024;
-/// Connections that keep it busy.
-const PEAK_CONNECTIONS: usize = IN_FLIGHT / BATCH * 3 / 4;
-const CONNECTIONS: usize = 12 * IN_FLIGHT / BATCH;
 const ACCOUNTS: usize = 100;
-/// What is left of the peak, at least. Callers make ten times as many requests on the same cores, so
-/// much of what is missing is theirs; a collapse is far below.
-const GOODPUT_MIN: f64 = 0.2;
 /// Of each connection's refused batches, so many at most are asked for in the end.
 const ASKED_FOR: usize = 3;
 
-/// What a server under these limits may need more than one just below saturation has needed so far.
-const GROWTH_MAX: u64 = {
-    // A request in flight, as text, as a request and as an answer.
-    let in_flight = IN_FLIGHT * 8 * 1_024;
-    // A connection with what it sends and gets, and that much again on its way.
-    let connections = CONNECTIONS * 2 * BATCH * 1_024;
-    let unfolded = 300_000 * 512;
-    let ids = 2_000_000 * 28;
-    // Memtables and the cache of the store fill as more is written.
-    let store = (4 * 128 + 4 * 32 + 256) << 20;
-    (in_flight + connections + unfolded + ids + store) as u64
-};
+/// How large everything is.
+#[derive(Clone, Copy)]
+struct Scale {
+    limited: Limited,
+    /// Requests that may be in flight.
+    in_flight: usize,
+    batch: usize,
+}
 
-const LIMITS: [(&str, u64); 5] = [
-    ("requests_in_flight_max", IN_FLIGHT as u64),
-    ("fold_requests_max", 100_000),
-    ("unfolded_requests_max", 300_000),
-    ("recent_ids_window_ms", 1_000),
-    ("recent_ids_max", 2_000_000),
-];
+const BY_PROCESSORS: Scale =
+    Scale { limited: Limited::ByProcessors, in_flight: 8_192, batch: 1_024 };
+const BY_DISK: Scale =
+    Scale { limited: Limited::ByDisk { sync_micros: 20_000 }, in_flight: 512, batch: 64 };
+
+impl Scale {
+    /// Connections that keep it busy.
+    fn peak_connections(self) -> usize {
+        self.in_flight / self.batch * 3 / 4
+    }
+
+    fn connections(self) -> usize {
+        12 * self.in_flight / self.batch
+    }
+
+    fn limits(self) -> [(&'static str, u64); 5] {
+        [
+            ("requests_in_flight_max", self.in_flight as u64),
+            ("fold_requests_max", 100_000),
+            ("unfolded_requests_max", 300_000),
+            ("recent_ids_window_ms", 1_000),
+            ("recent_ids_max", 2_000_000),
+        ]
+    }
+
+    /// What a server may need more than one just below saturation has needed so far.
+    fn growth_max(self) -> u64 {
+        // A request in flight, as text, as a request and as an answer.
+        let in_flight = self.in_flight * 8 * 1_024;
+        // A connection with what it sends and gets, and that much again on its way.
+        let connections = self.connections() * 2 * self.batch * 1_024;
+        let unfolded = 300_000 * 512;
+        let ids = 2_000_000 * 28;
+        // Memtables and the cache of the store fill as more is written.
+        let store = (4 * 128 + 4 * 32 + 256) << 20;
+        (in_flight + connections + unfolded + ids + store) as u64
+    }
+}
 
 /// A body that is ready but for the ids.
 struct Batch {
@@ -68,13 +86,13 @@ fn some_swap(connection: usize, place: usize) -> Value {
 }
 
 impl Batch {
-    fn new(connection: usize) -> Self {
-        let swaps: Vec<Value> = (0..BATCH).map(|place| some_swap(connection, place)).collect();
+    fn new(connection: usize, size: usize) -> Self {
+        let swaps: Vec<Value> = (0..size).map(|place| some_swap(connection, place)).collect();
         let body = json!({ "swaps": swaps }).to_string();
         let zero = id(0);
         let places: Vec<usize> =
             body.match_indices(&zero).map(|(place, _)| place + zero.len() - 12).collect();
-        assert_eq!(places.len(), BATCH);
+        assert_eq!(places.len(), size);
         Self { body: body.into_bytes(), places }
     }
 
@@ -90,6 +108,7 @@ impl Batch {
 }
 
 struct Load {
+    scale: Scale,
     server: Server,
     board: Board,
     next_id: AtomicU64,
@@ -99,19 +118,20 @@ struct Load {
 
 impl Load {
     fn connection(&self, number: usize) {
-        let (mut client, mut batch) = (self.server.client(), Batch::new(number));
+        let Scale { batch: size, .. } = self.scale;
+        let (mut client, mut batch) = (self.server.client(), Batch::new(number, size));
         let (mut due_nanos, mut refused) = (0, 0);
         loop {
             match self.board.phase() {
                 Phase::Done => return,
-                Phase::Peak if number >= PEAK_CONNECTIONS => {
+                Phase::Peak if number >= self.scale.peak_connections() => {
                     self.board.idle(Phase::Peak);
                     continue;
                 }
                 Phase::Peak => {}
-                Phase::Over => self.board.pace(&mut due_nanos, BATCH, CONNECTIONS),
+                Phase::Over => self.board.pace(&mut due_nanos, size, self.scale.connections()),
             }
-            let first = self.next_id.fetch_add(BATCH as u64, Ordering::Relaxed);
+            let first = self.next_id.fetch_add(size as u64, Ordering::Relaxed);
             batch.renew(first);
             if !self.post(&mut client, &batch) && refused < ASKED_FOR {
                 refused += 1;
@@ -122,18 +142,18 @@ impl Load {
 
     /// Posts a batch; says whether it was taken.
     fn post(&self, client: &mut Client, batch: &Batch) -> bool {
-        let counts = &self.board.counts;
-        counts.offered.fetch_add(BATCH as u64, Ordering::Relaxed);
+        let (counts, size) = (&self.board.counts, self.scale.batch);
+        counts.offered.fetch_add(size as u64, Ordering::Relaxed);
         let json = [("Content-Type", "application/json")];
         let began = now_nanos();
         let reply = client.send("POST", "/v1/swaps:batch", &json, &batch.body);
         if reply.status == 200 {
             let settled = reply.text().matches(r#""status":"settled""#).count();
-            assert_eq!(settled, BATCH, "{}", reply.text());
-            counts.answered.fetch_add(BATCH as u64, Ordering::Relaxed);
+            assert_eq!(settled, size, "{}", reply.text());
+            counts.answered.fetch_add(size as u64, Ordering::Relaxed);
             return true;
         }
-        self.board.refused(BATCH as u64, now_nanos() - began);
+        self.board.refused(size as u64, now_nanos() - began);
         Self::check_refusal(&reply);
         false
     }
@@ -200,22 +220,34 @@ fn populate(client: &mut Client) -> u64 {
     seq_of(&client.get("/v1/audit").with(200))
 }
 
-#[test]
-fn ten_times_what_fits_over_http() {
+fn overload(scale: Scale) {
     let _alone = alone();
     let data = scratch();
-    let server = Server::start_with(&data.path().join("data"), &LIMITS);
+    let server = Server::start_with(&data.path().join("data"), &scale.limits());
     let opened = populate(&mut server.client());
-    let load =
-        Load { server, board: Board::new(), next_id: AtomicU64::new(1), refused: Mutex::default() };
+    let pid = server.pid();
+    let Some(imposed) = scale.limited.impose(pid, &data.path().join("told")) else { return };
+    let (board, next_id) = (Board::new(), AtomicU64::new(1));
+    let load = Load { scale, server, board, next_id, refused: Mutex::default() };
     let measured = std::thread::scope(|scope| {
         let load = &load;
-        for number in 0..CONNECTIONS {
+        for number in 0..scale.connections() {
             scope.spawn(move || load.connection(number));
         }
         let client = Mutex::new(load.server.client());
         direct(&load.board, || load.resident(&client))
     });
+    imposed.lift();
     load.check_answers(opened);
-    measured.check(&load.board, GOODPUT_MIN, GROWTH_MAX);
+    measured.check(&load.board, scale.limited, scale.growth_max());
+}
+
+#[test]
+fn ten_times_what_processors_can_do_over_http() {
+    overload(BY_PROCESSORS);
+}
+
+#[test]
+fn ten_times_what_the_disk_takes_over_http() {
+    overload(BY_DISK);
 }

@@ -77,10 +77,13 @@ impl Server {
         self.child.wait().expect("it ran");
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// SIGTERM, without waiting.
     pub fn ask_to_stop(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it runs");
+        kill_process(self.pid(), Signal::TERM).expect("it runs");
     }
 
     pub fn wait(mut self) -> ExitStatus {
