@@ -220,7 +220,11 @@ impl Whole {
 
     /// Nothing that it says may be wrong. Returns what failed, if something did.
     fn compare(&self, node: &Node) -> Result<Option<String>, String> {
-        let mut client = node.client();
+        // It may have met the damage, and ended, since it said that it is ready.
+        let mut client = match Client::try_connect(node.address) {
+            Ok(client) => client,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
         let mut failed = None;
         for (path, status, body) in &self.reads {
             match client.try_send("GET", path, &[], b"") {

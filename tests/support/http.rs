@@ -1,6 +1,6 @@
 //! A small blocking HTTP/1.1 client on a plain socket, so that tests see what really crosses the wire.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -25,10 +25,15 @@ pub struct Reply {
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        stream.set_nodelay(true).expect("a socket option");
-        Self { connection: BufReader::new(stream) }
+        Self::try_connect(address).expect("the server listens")
+    }
+
+    /// The same where nobody may listen any more.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { connection: BufReader::new(stream) })
     }
 
     pub fn get(&mut self, path: &str) -> Reply {
@@ -69,7 +74,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: &[u8],
-    ) -> std::io::Result<Reply> {
+    ) -> io::Result<Reply> {
         let length = body.len();
         let mut head =
             format!("{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n");
@@ -82,10 +87,10 @@ impl Client {
         self.read_reply()
     }
 
-    fn read_reply(&mut self) -> std::io::Result<Reply> {
+    fn read_reply(&mut self) -> io::Result<Reply> {
         let first = self.read_line()?;
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| std::io::Error::other(format!("no status: {first}")))?;
+        let status = status.ok_or_else(|| io::Error::other(format!("no status: {first}")))?;
         let mut headers = Vec::new();
         loop {
             let line = self.read_line()?;
@@ -99,10 +104,10 @@ impl Client {
         Ok(Reply { status, headers, body })
     }
 
-    fn read_line(&mut self) -> std::io::Result<String> {
+    fn read_line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.connection.read_line(&mut line)? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(line.trim_end().to_owned())
     }
