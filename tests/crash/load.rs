@@ -69,14 +69,15 @@ impl Clock for Ahead {
 fn submit_on_and_on(engine: &Engine, plan: &Plan, next: &AtomicU64, thread: u64) {
     let mut rng = SmallRng::seed_from_u64(plan.seed + plan.first() + thread);
     let last = if plan.requests_max == 0 { u64::MAX } else { plan.first() + plan.requests_max };
-    loop {
+    for turn in 0.. {
         let n = BATCH_SIZES[rng.random_range(0..BATCH_SIZES.len())];
         let first = next.fetch_add(n, Ordering::Relaxed);
         if first >= last {
             return;
         }
         let answers = ask(engine, plan, first, first + n);
-        if rng.random_bool(0.1) {
+        // At least once, however few batches there are.
+        if turn == 0 || rng.random_bool(0.1) {
             let mut past = engine.begin().expect("it runs until it is killed");
             past.get(&Key::new(*b"hot 1")).expect("it can be read");
             engine.balances_blocking(account(0)).expect("it was opened");
