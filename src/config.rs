@@ -35,6 +35,12 @@ pub const VALUE_BYTES_MAX: usize = 64 * 1024;
 pub const TRANSACTION_KEYS_MAX: usize = 256;
 /// Most transfers of one transaction.
 pub const TRANSFERS_MAX: usize = SWAP_LEGS_MAX;
+/// Most markets.
+pub const MARKETS_MAX: usize = 4_096;
+/// Longest name of its own that a caller gives an order.
+pub const CLIENT_ORDER_ID_BYTES_MAX: usize = 64;
+/// Longest that an order stands which ends by itself.
+pub const GTD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -81,6 +87,12 @@ pub struct Limits {
     pub parked_requests_max: usize,
     /// How often a transaction that met something undecided is sequenced before it is refused.
     pub transaction_attempts_max: u32,
+    /// Market actors, 1 to 64; markets are dealt to them by number.
+    pub market_actors: usize,
+    /// Messages that a market actor's mailbox holds before the coordinator waits for it.
+    pub market_mailbox_messages_max: usize,
+    /// Orders that stand in one market at once, at most (about 250 bytes each).
+    pub orders_per_market_max: u32,
     /// How far back the version store remembers, in hours; 0 for ever.
     pub history_retention_hours: u64,
 }
@@ -107,6 +119,9 @@ impl Default for Limits {
             lock_wait_ms: 5_000,
             parked_requests_max: 16_384,
             transaction_attempts_max: 4,
+            market_actors: 1,
+            market_mailbox_messages_max: 64,
+            orders_per_market_max: 1_000_000,
             history_retention_hours: 7 * 24,
         }
     }
@@ -162,6 +177,14 @@ impl Limits {
         between("lock_wait_ms", self.lock_wait_ms, 1, 3_600_000)?;
         between("parked_requests_max", self.parked_requests_max as u64, 1, 1 << 24)?;
         between("transaction_attempts_max", self.transaction_attempts_max.into(), 1, 64)?;
+        between("market_actors", self.market_actors as u64, 1, SHARDS_MAX as u64)?;
+        between(
+            "market_mailbox_messages_max",
+            self.market_mailbox_messages_max as u64,
+            1,
+            1 << 16,
+        )?;
+        between("orders_per_market_max", self.orders_per_market_max.into(), 1, 1 << 30)?;
         between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)
     }
 }

@@ -12,6 +12,8 @@
 //! * What is found here may not be durable yet: whoever shows it to the outside waits until `D`
 //!   covers [`Directory::changed_seq`], read after the lookup.
 
+mod markets;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -21,8 +23,12 @@ use smallvec::SmallVec;
 use crate::address::Link;
 use crate::config::ASSETS_MAX;
 use crate::error::Reject;
+use crate::market::MarketSpec;
 use crate::request::{AssetSpec, Command};
-use crate::types::{AccountId, AssetId, ChainId, ChainKind, CommitSeq};
+use crate::types::{AccountId, AssetId, ChainId, ChainKind, CommitSeq, MarketId};
+
+pub use markets::Listed;
+use markets::Markets;
 
 /// An account's addresses, one a chain; nearly always few.
 type Links = SmallVec<[Link; 2]>;
@@ -36,6 +42,7 @@ pub struct Directory {
     chains: DashMap<ChainId, ChainKind>,
     accounts: DashMap<AccountId, Links, foldhash::fast::RandomState>,
     addresses: DashMap<Link, AccountId, foldhash::fast::RandomState>,
+    markets: Markets,
     changed: AtomicU64,
 }
 
@@ -77,6 +84,21 @@ impl Directory {
     /// How many assets there are: every lower number is one.
     pub fn assets_len(&self) -> usize {
         self.read_assets().len()
+    }
+
+    /// The market of that name.
+    pub fn market_by_name(&self, name: &str) -> Option<MarketId> {
+        self.markets.by_name(name)
+    }
+
+    /// The market of that number.
+    pub fn market(&self, market: MarketId) -> Option<Listed> {
+        self.markets.get(market)
+    }
+
+    /// All markets, by number.
+    pub fn markets(&self) -> Vec<Listed> {
+        self.markets.all()
     }
 
     /// The kind of a chain; `None` while no asset is on it.
@@ -131,14 +153,9 @@ impl Directory {
             Command::PutAsset(spec) => self.check_asset(spec),
             Command::PutAccount { account, links } => self.check_account(*account, links),
             Command::RemoveLink { account, chain } => self.check_removal(*account, *chain),
-            Command::Swap(_)
-            | Command::Deposit(_)
-            | Command::Withdraw(_)
-            | Command::Prepare(_)
-            | Command::Resolve(_)
-            | Command::Transact(_) => {
-                unreachable!("not a directory command")
-            }
+            Command::PutMarket(spec) => self.check_market(spec),
+            Command::SwitchMarket { market, halted } => self.markets.check_switch(*market, *halted),
+            moves => unreachable!("not a directory command: {}", moves.kind()),
         }
     }
 
@@ -193,6 +210,19 @@ impl Directory {
         Ok(change)
     }
 
+    /// Its assets exist, and fees have somebody to go to.
+    fn check_market(&self, spec: &MarketSpec) -> Result<Change, Reject> {
+        for asset in [spec.base, spec.quote] {
+            self.chain(asset).ok_or(Reject::UnknownAsset(asset))?;
+        }
+        let change = self.markets.check(spec)?;
+        let chain = self.chain(spec.quote).expect("just seen");
+        match change {
+            Change::Unchanged => Ok(change),
+            Change::Changed => self.check_linked(spec.fee_account, chain).map(|()| change),
+        }
+    }
+
     fn check_removal(&self, account: AccountId, chain: ChainId) -> Result<Change, Reject> {
         let links = self.links(account).ok_or(Reject::UnknownAccount(account))?;
         if links.iter().any(|link| link.chain == chain) {
@@ -208,14 +238,9 @@ impl Directory {
             Command::PutAsset(spec) => self.insert_asset(spec.clone()),
             Command::PutAccount { account, links } => self.insert_account(*account, links),
             Command::RemoveLink { account, chain } => self.remove_link(*account, *chain),
-            Command::Swap(_)
-            | Command::Deposit(_)
-            | Command::Withdraw(_)
-            | Command::Prepare(_)
-            | Command::Resolve(_)
-            | Command::Transact(_) => {
-                unreachable!("not a directory command")
-            }
+            Command::PutMarket(spec) => self.insert_market((**spec).clone()),
+            Command::SwitchMarket { market, halted } => self.switch_market(*market, *halted),
+            moves => unreachable!("not a directory command: {}", moves.kind()),
         }
         self.changed.store(seq.get(), Ordering::Release);
     }
@@ -227,6 +252,16 @@ impl Directory {
         self.names.insert(spec.name.clone(), id);
         self.chains.insert(spec.chain, spec.chain_kind);
         assets.push(spec);
+    }
+
+    /// Adds a market under the next number. Used by [`Directory::apply`] and by recovery, in order.
+    pub fn insert_market(&self, spec: MarketSpec) {
+        self.markets.insert(spec);
+    }
+
+    /// Halts a market or resumes it. Used by [`Directory::apply`] and by recovery.
+    pub fn switch_market(&self, market: MarketId, halted: bool) {
+        self.markets.switch(market, halted);
     }
 
     /// Adds an account, or links to it. Used by [`Directory::apply`] and by recovery.

@@ -4,11 +4,15 @@
 //! [`Reject::Malformed`]) the refusal is as durable as a receipt. [`enum@Error`] means that there is
 //! no answer: the request was not taken, or the engine stopped before it could say.
 
+mod fault;
+
 use std::fmt;
 
 use thiserror::Error;
 
 use crate::types::{AccountId, Amount, AssetId, ChainId, CommitSeq, Resolution, Subject, Token};
+
+pub use fault::OrderFault;
 
 /// A request that breaks a rule of form: which field, and which rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,6 +139,9 @@ pub enum Reject {
         /// The hold that it waited for.
         token: Token,
     },
+    /// Something is wrong with an order.
+    #[error(transparent)]
+    Order(OrderFault),
 }
 
 /// Whose holds: in words.
@@ -176,11 +183,12 @@ impl Reject {
             Self::InsufficientFunds { .. } => 15,
             Self::TooManyHolds { .. } => 16,
             Self::LockTimeout { .. } => 17,
+            Self::Order(fault) => 18 + fault.precedence(),
         }
     }
 
     /// Every code, in order of precedence.
-    pub const CODES: [&'static str; 18] = [
+    pub const CODES: [&'static str; 26] = [
         "malformed",
         "request_id_reused",
         "expired",
@@ -199,6 +207,14 @@ impl Reject {
         "insufficient_funds",
         "too_many_holds",
         "lock_timeout",
+        "unknown_market",
+        "unknown_order",
+        "market_halted",
+        "invalid_order",
+        "price_out_of_band",
+        "duplicate_client_order_id",
+        "too_many_orders",
+        "would_take",
     ];
 }
 
@@ -239,7 +255,7 @@ pub enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::BalanceKey;
+    use crate::types::{BalanceKey, MarketId, RequestId};
 
     #[test]
     fn codes_stand_in_order_of_precedence() {
@@ -265,6 +281,14 @@ mod tests {
             Reject::InsufficientFunds { account, asset, short_by: Amount::new(1), seq },
             Reject::TooManyHolds { account: Some(account), max: 1 },
             Reject::LockTimeout { token },
+            Reject::Order(OrderFault::UnknownMarket(MarketId::new(1))),
+            Reject::Order(OrderFault::UnknownOrder(RequestId::new(1))),
+            Reject::Order(OrderFault::Halted(MarketId::new(1))),
+            Reject::Order(OrderFault::TooLarge),
+            Reject::Order(OrderFault::OutOfBand { low: 1, high: 2 }),
+            Reject::Order(OrderFault::DuplicateClientId(RequestId::new(1))),
+            Reject::Order(OrderFault::TooMany { max: 1 }),
+            Reject::Order(OrderFault::WouldTake),
         ];
         let codes = [
             "malformed",
@@ -285,6 +309,14 @@ mod tests {
             "insufficient_funds",
             "too_many_holds",
             "lock_timeout",
+            "unknown_market",
+            "unknown_order",
+            "market_halted",
+            "invalid_order",
+            "price_out_of_band",
+            "duplicate_client_order_id",
+            "too_many_orders",
+            "would_take",
         ];
         assert_eq!(samples.each_ref().map(Reject::code), codes);
         assert_eq!(samples.map(|reject| reject.precedence()), std::array::from_fn(|n| n as u8));

@@ -9,9 +9,10 @@
 //! A point is named `room.what-happened`, or `room.what-happens-next` before it does.
 
 /// Every point, by room: a test that dies at each of them misses none.
-pub const POINTS: [&str; 79] = [
+pub const POINTS: [&str; 83] = [
     "coordinator.prepare",
     "coordinator.prepare-sent",
+    "coordinator.ask-market",
     "coordinator.vote",
     "coordinator.voted",
     "coordinator.decide-sent",
@@ -57,6 +58,8 @@ pub const POINTS: [&str; 79] = [
     "open.cleared",
     "open.synced",
     "open.counted",
+    "market.match",
+    "market.matched",
     "mark.create",
     "mark.synced",
     "mark.renamed",
@@ -67,6 +70,7 @@ pub const POINTS: [&str; 79] = [
     "recover.folded-rest",
     "recover.directory",
     "recover.holds",
+    "recover.orders",
     "recover.balances",
     "recover.ids",
     "start.logging",

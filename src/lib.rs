@@ -75,6 +75,7 @@ pub mod faults;
 pub mod error;
 pub mod config;
 pub mod address;
+pub mod market;
 pub mod request;
 pub mod message;
 pub mod clock;
@@ -84,6 +85,7 @@ pub mod directory;
 #[cfg(test)]
 mod scripts;
 pub mod shard;
+pub mod matcher;
 pub mod coordinator;
 pub mod store;
 pub mod engine;

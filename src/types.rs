@@ -58,6 +58,11 @@ number! {
 }
 
 number! {
+    /// A market, numbered densely from 0 in the order of creation.
+    MarketId(u32)
+}
+
+number! {
     /// A chain, numbered by the venue; for EVM chains the EIP-155 chain id.
     ChainId(u64)
 }

@@ -18,6 +18,7 @@ use hashbrown::{HashMap, hash_map};
 use super::deferred::{Again, Place};
 use super::holds::hold_of;
 use super::ids::SeenBefore;
+use super::trading::Settling;
 use super::txn::{Machine, Tally, WaitReason, Waited};
 use crate::config::SUPPLY_MAX;
 use crate::error::Reject;
@@ -43,6 +44,11 @@ pub(super) enum Exception {
     Voting(Voting),
     /// A follower whose request was decided before its own batch was voted on.
     Answered,
+    /// What it needs is reserved, and its market has yet to say what it comes to; that is decided in
+    /// another batch, and this with it.
+    AtMarket,
+    /// It has all its votes, or is refused, and waits until others of its market are decided.
+    InLine(Option<Reject>),
 }
 
 /// What shards said that is not a plain yes.
@@ -95,6 +101,8 @@ pub(super) struct InFlight {
     /// Shards whose first votes are outstanding.
     pub(super) missing: usize,
     pub(super) exceptions: HashMap<u32, Exception>,
+    /// Of what markets said, which stands first.
+    pub(super) settling: Vec<Settling>,
     /// Whether more than swaps and directory changes are in it: what changes more than balances.
     pub(super) is_mixed: bool,
     /// Plain yes votes of the shards on it: of one per transaction and shard that has part in it.
@@ -191,7 +199,8 @@ impl<S: SeenBefore> Machine<S> {
                 Some(Exception::Done(first)) => self.repeat(at, txn, first, self.last_seq()),
                 Some(Exception::Duplicate) => self.duplicates.push(at),
                 Some(Exception::Answered) => {}
-                Some(Exception::Follower | Exception::Joined) => {
+                Some(Exception::InLine(verdict)) => self.settle_in_line(at, verdict),
+                Some(Exception::Follower | Exception::Joined | Exception::AtMarket) => {
                     unreachable!("stays until what it follows is decided")
                 }
             }
@@ -216,6 +225,12 @@ impl<S: SeenBefore> Machine<S> {
 
     fn commit(&mut self, at: TxnRef, is_mixed: bool, txn: &Txn) {
         if is_mixed {
+            if txn.reserved().is_some() {
+                return self.enter_market(at, txn);
+            }
+            if txn.settlement().is_some() {
+                return self.settle_in_line(at, None);
+            }
             if let Err(reject) = self.check_decided(&txn.command, txn) {
                 return self.refuse(at, txn, reject, self.last_seq());
             }
@@ -308,14 +323,16 @@ impl<S: SeenBefore> Machine<S> {
         }
     }
 
-    fn refuse(&mut self, at: TxnRef, txn: &Txn, reject: Reject, seq: CommitSeq) {
+    pub(super) fn refuse(&mut self, at: TxnRef, txn: &Txn, reject: Reject, seq: CommitSeq) {
         match &reject {
             Reject::LockTimeout { .. } => self.tally.lock_timeouts += 1,
             Reject::Conflict { .. } => self.tally.conflicts += 1,
             _ => {}
         }
-        if let Command::Deposit(to) = &txn.command {
-            self.credits.refused(to, at);
+        match &txn.command {
+            Command::Deposit(to) => self.credits.refused(to, at),
+            Command::Order(_) => self.trading.forget(txn.id),
+            _ => {}
         }
         self.refusals.push(RefusedTxn { txn: at, reject, seq });
         self.is_decided(at, txn);
@@ -327,7 +344,7 @@ impl<S: SeenBefore> Machine<S> {
     }
 
     /// A request has its outcome: those who depend on it go on.
-    fn is_decided(&mut self, at: TxnRef, txn: &Txn) {
+    pub(super) fn is_decided(&mut self, at: TxnRef, txn: &Txn) {
         if !self.deferred.is_empty() {
             self.deferred.is_decided(txn.id, self.decisions);
             self.deferred.release(at);
@@ -393,6 +410,11 @@ impl<S: SeenBefore> Machine<S> {
                 }
             }
         }
+        if matches!(batch.txns[at.index as usize].command, Command::Order(_)) {
+            // It is as if it had not come yet, for those who asked about it.
+            self.trading.forget(batch.txns[at.index as usize].id);
+            self.deferred.release(at);
+        }
         self.take_followers_back(at);
     }
 
@@ -412,7 +434,7 @@ impl<S: SeenBefore> Machine<S> {
 
     /// Requests with the id of one that is given back wait behind it: a batch does not stay
     /// undecided for so long.
-    fn take_followers_back(&mut self, first: TxnRef) {
+    pub(super) fn take_followers_back(&mut self, first: TxnRef) {
         for follower in self.followers.remove(&first).unwrap_or_default() {
             let batch = self.flight(follower.batch).batch.clone();
             let again = self.take_back(follower, &batch, 1, None);

@@ -37,6 +37,8 @@ pub(super) struct Again {
 pub(super) enum Place {
     /// Parked, behind another, or next in line.
     Waiting,
+    /// With its market, in no batch.
+    AtMarket,
     /// In that batch, for the time given, since it first met an exclusive hold if it did.
     InFlight { at: TxnRef, attempts: u32, parked_since: Option<Time> },
     /// Decided, by the decision of that number.
@@ -189,6 +191,11 @@ impl Deferred {
     pub(super) fn wait_for(&mut self, first: TxnRef, again: Again) {
         self.places.insert(again.txn.id, Place::Waiting);
         self.after.entry(first).or_default().push(again);
+    }
+
+    /// One is with its market, in no batch.
+    pub(super) fn is_at_market(&mut self, id: RequestId) {
+        self.places.insert(id, Place::AtMarket);
     }
 
     /// That one is decided: those who waited for it are next.

@@ -20,13 +20,14 @@ use super::deciding::{Exception, InFlight};
 use super::deferred::{Again, Place};
 use super::holds::Found;
 use super::ids::{Resolved, Seen, SeenBefore};
+use super::trading::Settling;
 use super::txn::{Machine, Sequenced};
 use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Change;
 use crate::error::Reject;
-use crate::message::{AnswerSlot, Batch, NewSubmission, Txn, TxnRef};
+use crate::message::{AnswerSlot, Asked, Batch, NewSubmission, Txn, TxnRef};
 use crate::request::{Action, Command, Resolve, Transfer};
-use crate::types::{Subject, Time, Token};
+use crate::types::{MarketId, Subject, Time, Token};
 
 /// Expiries in one batch, at most: many at once must not keep others waiting.
 const EXPIRIES_PER_BATCH_MAX: usize = 1_024;
@@ -41,24 +42,26 @@ pub(super) struct Partial {
 }
 
 /// A batch that is being formed.
-struct Forming {
+pub(super) struct Forming {
     number: u64,
-    now: Time,
+    pub(super) now: Time,
     txns: Vec<Txn>,
     slots: Vec<AnswerSlot>,
     submissions: Vec<NewSubmission>,
-    exceptions: HashMap<u32, Exception>,
+    pub(super) exceptions: HashMap<u32, Exception>,
+    /// Of what markets said, which stands first.
+    pub(super) settling: Vec<Settling>,
     shards: [u64; 3],
     votes: u64,
     duplicates: u64,
     /// Whether more than swaps and directory changes are in it.
     is_mixed: bool,
-    directory_commits: u64,
+    pub(super) directory_commits: u64,
     assets: Option<usize>,
 }
 
 /// What screening says of a request.
-enum Screened {
+pub(super) enum Screened {
     /// The shards are asked.
     Ask,
     /// It is decided, or will be with another. Boxed, as nearly all are asked: what says so is small.
@@ -69,9 +72,11 @@ enum Screened {
     Behind,
     /// It is decided with the resolution of that hold which is on its way.
     Joins(Token),
+    /// It does not come into this batch: that market is asked first.
+    AsksMarket(MarketId, Asked),
 }
 
-fn known(exception: Exception) -> Screened {
+pub(super) fn known(exception: Exception) -> Screened {
     Screened::Known(Box::new(exception))
 }
 
@@ -98,6 +103,7 @@ impl Forming {
             slots: Vec::with_capacity(expected),
             submissions: Vec::new(),
             exceptions: HashMap::new(),
+            settling: Vec::new(),
             shards: [0; 3],
             votes: 0,
             duplicates: 0,
@@ -107,18 +113,18 @@ impl Forming {
         }
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.txns.len() >= BATCH_REQUESTS_MAX
     }
 
     /// Where the next transaction will stand.
-    fn next_at(&self) -> TxnRef {
+    pub(super) fn next_at(&self) -> TxnRef {
         let index = u32::try_from(self.txns.len()).expect("a batch is small");
         TxnRef { batch: self.number, index }
     }
 
     #[inline]
-    fn push(&mut self, txn: Txn, slot: AnswerSlot) {
+    pub(super) fn push(&mut self, txn: Txn, slot: AnswerSlot) {
         let shards = txn.shards.count_ones();
         self.votes += u64::from(shards);
         if shards > 0 {
@@ -143,20 +149,23 @@ impl<S: SeenBefore> Machine<S> {
         }
         assert!(self.nothing_to_tell(), "a shard is told what was decided before it is asked more");
         self.deferred.time_out(now, false);
-        let internal =
-            self.deferred.has_next() || self.holds.next_due().is_some_and(|at| at <= now);
+        self.ask_about_due_orders(now);
+        let internal = self.deferred.has_next()
+            || self.trading.has_settled()
+            || self.holds.next_due().is_some_and(|at| at <= now);
         let front = self.front_is_directory();
         if !internal && front.is_none() {
             return Ok(None);
         }
         let alone = !internal && front == Some(true);
-        if alone && !self.in_flight.is_empty() {
+        if alone && !(self.in_flight.is_empty() && self.trading.is_idle()) {
             return Ok(None);
         }
         self.forget(now);
         let expected = self.backlog_txns.min(BATCH_REQUESTS_MAX);
         let mut forming = Forming::new(self.next_number(), now, expected);
         forming.submissions = std::mem::take(&mut self.unannounced);
+        self.take_settled(&mut forming);
         self.take_deferred(&mut forming)?;
         self.take_due(&mut forming);
         while self.front_is_directory() == Some(alone)
@@ -299,6 +308,9 @@ impl<S: SeenBefore> Machine<S> {
             Screened::Behind => {
                 return self.deferred.wait_behind(comes_again(txn, slot, history));
             }
+            Screened::AsksMarket(market, asked) => {
+                return self.send_to_market(market, asked, comes_again(txn, slot, history));
+            }
         };
         if matches!(exception, Exception::Duplicate | Exception::Follower) {
             forming.duplicates += 1;
@@ -331,7 +343,7 @@ impl<S: SeenBefore> Machine<S> {
             && let Some(place) = self.deferred.place(txn.id)
         {
             return Ok(match place {
-                Place::Waiting => Screened::Behind,
+                Place::Waiting | Place::AtMarket => Screened::Behind,
                 Place::InFlight { at: first, .. } => known(self.repeated(at, first)),
                 Place::Decided(_) => known(Exception::Duplicate),
             });
@@ -372,6 +384,12 @@ impl<S: SeenBefore> Machine<S> {
                 return self.check_resolve(txn, resolve, forming);
             }
             Command::Deposit(to) => return self.check_deposit(to, forming),
+            of_market if of_market.is_of_market() => {
+                return Ok(match self.check_market_request(txn, forming) {
+                    Ok(screened) => screened,
+                    Err(reject) => self.refused(reject, forming),
+                });
+            }
             directory => self.change_directory(directory, forming).map_err(Box::new),
         };
         Ok(match checked {
@@ -495,11 +513,13 @@ impl<S: SeenBefore> Machine<S> {
 
     fn send_off(&mut self, forming: Forming, nanos: u64) -> Sequenced {
         let Forming { number, txns, slots, submissions, exceptions, shards, votes, .. } = forming;
+        let settling = forming.settling;
         let batch = Arc::new(Batch { number, txns, slots, sequenced_nanos: nanos });
         self.in_flight.push_back(InFlight {
             batch: batch.clone(),
             missing: self.shards,
             exceptions,
+            settling,
             is_mixed: forming.is_mixed,
             votes,
         });

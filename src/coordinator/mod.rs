@@ -14,6 +14,8 @@ mod deferred;
 mod forming;
 mod holds;
 pub mod ids;
+mod settling;
+pub mod trading;
 pub mod txn;
 
 use std::sync::Arc;
@@ -25,7 +27,10 @@ use tokio::sync::oneshot;
 use crate::actor::Poison;
 use crate::clock::{Clock, LogicalClock};
 use crate::faults::point;
-use crate::message::{AccountBalances, Gate, ManyBalances, Submission, ToLog, Totals, Votes};
+use crate::matcher::Message as ToMarket;
+use crate::message::{
+    AccountBalances, Gate, ManyBalances, MarketAnswers, Submission, ToLog, Totals, Votes,
+};
 use crate::metrics::{Conflict, CoordinatorMetrics};
 use crate::shard::Message as ToShard;
 use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, RequestId, Time, Token};
@@ -74,8 +79,12 @@ pub struct Coordinator<S> {
     pub inbox: Receiver<Message>,
     /// From the shards.
     pub votes: Receiver<Votes>,
+    /// From the market actors.
+    pub answers: Receiver<MarketAnswers>,
     /// To the shards, by number.
     pub shards: Vec<Sender<ToShard>>,
+    /// To the market actors, by number.
+    pub markets: Vec<Sender<ToMarket>>,
     /// To the commit log.
     pub log: Sender<ToLog>,
     /// The engine's one-way switch.
@@ -150,9 +159,12 @@ impl<S: SeenBefore> Actor<S> {
     /// Whether a step would find something to do now.
     pub fn has_work(&mut self) -> bool {
         let now = self.now();
-        let Coordinator { machine, votes, inbox, .. } = &self.this;
+        let Coordinator { machine, votes, answers, inbox, .. } = &self.this;
         let takes = !self.stopping && machine.wants_more() && !inbox.is_empty();
-        !votes.is_empty() || takes || (machine.has_backlog(now) && machine.can_sequence())
+        !votes.is_empty()
+            || !answers.is_empty()
+            || takes
+            || (machine.has_backlog(now) && machine.can_sequence())
     }
 
     /// What decides.
@@ -166,6 +178,7 @@ impl<S: SeenBefore> Actor<S> {
         }
         // Votes free grants, so they go before new requests.
         self.take_votes()?;
+        self.take_answers()?;
         self.take_requests()?;
         self.sequence()?;
         let is_last = self.stopping && self.this.machine.is_idle();
@@ -181,20 +194,23 @@ impl<S: SeenBefore> Actor<S> {
 
     /// Waits for the next message of either kind and takes it.
     fn wait(&mut self) -> Result<(), End> {
-        if !self.this.votes.is_empty() {
+        if !(self.this.votes.is_empty() && self.this.answers.is_empty()) {
             return Ok(());
         }
         let votes = self.this.votes.clone();
+        let answers = self.this.answers.clone();
         let inbox = self.this.inbox.clone();
         if self.stopping || !self.this.machine.can_sequence() {
             // Requests stay in the inbox, and grow into larger batches there.
             select! {
                 recv(votes) -> votes => self.on_votes(votes.map_err(|_| End::Gone)?),
+                recv(answers) -> answers => self.on_answers(answers.map_err(|_| End::Gone)?),
                 recv(self.this.poison.listener()) -> _ => Err(End::Gone),
             }
         } else {
             select! {
                 recv(votes) -> votes => self.on_votes(votes.map_err(|_| End::Gone)?),
+                recv(answers) -> answers => self.on_answers(answers.map_err(|_| End::Gone)?),
                 recv(inbox) -> message => match message {
                     Ok(message) => self.on_message(message),
                     Err(_) => self.on_message(Message::Stop),
@@ -227,6 +243,33 @@ impl<S: SeenBefore> Actor<S> {
             self.tally(votes);
         }
         if some { self.send_decision() } else { Ok(()) }
+    }
+
+    fn take_answers(&mut self) -> Result<(), End> {
+        while let Ok(answers) = self.this.answers.try_recv() {
+            self.this.machine.on_answers(answers);
+        }
+        self.send_decision()
+    }
+
+    fn on_answers(&mut self, answers: MarketAnswers) -> Result<(), End> {
+        self.this.machine.on_answers(answers);
+        self.take_answers()
+    }
+
+    /// Asks the markets what there is to ask.
+    fn ask_markets(&mut self) -> Result<(), End> {
+        if !self.this.machine.has_questions() {
+            return Ok(());
+        }
+        for (actor, market) in self.this.markets.iter().enumerate() {
+            let questions = self.this.machine.take_questions(actor);
+            if !questions.is_empty() {
+                point!("coordinator.ask-market");
+                market.send(ToMarket::Ask(questions)).map_err(|_| End::Gone)?;
+            }
+        }
+        Ok(())
     }
 
     fn on_votes(&mut self, votes: Votes) -> Result<(), End> {
@@ -273,7 +316,7 @@ impl<S: SeenBefore> Actor<S> {
         }
         let Some(decision) = this.machine.take_decision(time, voted_nanos, this.clock.boot_nanos())
         else {
-            return Ok(());
+            return self.ask_markets();
         };
         point!("coordinator.decide");
         for shard in &this.shards {
@@ -290,7 +333,7 @@ impl<S: SeenBefore> Actor<S> {
         let sent = this.clock.boot_nanos();
         self.metrics.decide(sent.saturating_sub(voted_nanos), requests as u64);
         self.tell_holds();
-        Ok(())
+        self.ask_markets()
     }
 
     fn tell_holds(&self) {
@@ -389,7 +432,7 @@ impl<S: SeenBefore> Actor<S> {
             };
             self.ask(sequenced, nanos)?;
         }
-        Ok(())
+        self.ask_markets()
     }
 
     fn ask(&mut self, sequenced: Sequenced, nanos: u64) -> Result<(), End> {

@@ -33,6 +33,7 @@ use super::deferred::Deferred;
 use super::forming::Partial;
 use super::holds::Holds;
 use super::ids::{Ids, SeenBefore};
+use super::trading::{StandingOrder, Trading};
 use crate::config::{BATCH_REQUESTS_MAX, Limits};
 use crate::directory::Directory;
 use crate::faults::{Bug, planted};
@@ -122,6 +123,8 @@ pub struct Start {
     pub supply: Vec<Amount>,
     /// Open holds.
     pub holds: Vec<Hold>,
+    /// Open orders.
+    pub orders: Vec<StandingOrder>,
 }
 
 /// The machine.
@@ -152,6 +155,8 @@ pub struct Machine<S> {
     pub(super) holds: Holds,
     pub(super) deferred: Deferred,
     pub(super) credits: Credits,
+    pub(super) trading: Trading,
+    pub(super) orders_per_market_max: u32,
     /// Deposits − withdrawals per asset number, of what is committed.
     pub(super) supply: Vec<Amount>,
     pub(super) next_seq: CommitSeq,
@@ -177,7 +182,7 @@ impl<S: SeenBefore> Machine<S> {
         start: Start,
     ) -> Self {
         Self {
-            directory,
+            directory: directory.clone(),
             store,
             ids,
             shards: limits.shards,
@@ -198,6 +203,8 @@ impl<S: SeenBefore> Machine<S> {
             holds: Holds::new(limits, start.holds),
             deferred: Deferred::default(),
             credits: Credits::default(),
+            trading: Trading::new(directory.clone(), limits.market_actors, start.orders),
+            orders_per_market_max: limits.orders_per_market_max,
             supply: start.supply,
             next_seq: start.last_seq.next(),
             now: Time::default(),
@@ -240,13 +247,15 @@ impl<S: SeenBefore> Machine<S> {
     pub fn has_backlog(&self, now: Time) -> bool {
         !self.backlog.is_empty()
             || self.deferred.has_next()
+            || self.trading.has_settled()
             || self.next_due().is_some_and(|due| due <= now)
     }
 
     /// When, if nothing comes before, there will be something to sequence: a hold's time is over,
     /// or a request has waited long enough for one. `None` for never.
     pub fn next_due(&self) -> Option<Time> {
-        self.holds.next_due().into_iter().chain(self.deferred.next_due()).min()
+        let due = [self.holds.next_due(), self.deferred.next_due(), self.trading.next_due()];
+        due.into_iter().flatten().min()
     }
 
     /// What is known of a hold, as of [`Machine::last_seq`].
@@ -282,7 +291,10 @@ impl<S: SeenBefore> Machine<S> {
 
     /// Whether nothing is undecided and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.backlog.is_empty() && self.deferred.is_idle()
+        self.in_flight.is_empty()
+            && self.backlog.is_empty()
+            && self.deferred.is_idle()
+            && self.trading.is_idle()
     }
 
     /// The number of the next batch.

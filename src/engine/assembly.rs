@@ -14,12 +14,14 @@ use crate::actor::{Mailbox, Poison};
 use crate::clock::{Clock, LogicalClock};
 use crate::config::Limits;
 use crate::coordinator::ids::{Ids, Resolved, SeenBefore};
+use crate::coordinator::trading::StandingOrder;
 use crate::coordinator::txn::{Machine, Start};
 use crate::coordinator::{Coordinator, Message};
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::faults::{Bug, planted, point};
-use crate::message::{ToLog, Txn, Votes};
+use crate::matcher::{Books, Matcher, Message as ToMarket};
+use crate::message::{MarketAnswers, ToLog, Txn, Votes};
 use crate::metrics::EngineMetrics;
 use crate::request::{Hold, Purpose};
 use crate::shard::balances::{Accounts, Balances};
@@ -27,6 +29,7 @@ use crate::shard::{Message as ToShard, Shard};
 use crate::store::commit_log::{self, LogShared};
 use crate::store::durable::{Durable, InFlight, Progress};
 use crate::store::materializer::{Drainer, Materializer, MaterializerShared};
+use crate::store::orders::StoredOrder;
 use crate::store::reader::Reader;
 use crate::store::recovery::{self, Recovered};
 use crate::store::retention::RetentionShared;
@@ -62,6 +65,8 @@ pub struct Parts {
     pub coordinator: Coordinator<StoreSeen>,
     /// Own balances.
     pub shards: Vec<Shard>,
+    /// Own order books.
+    pub matchers: Vec<Matcher>,
     /// Makes groups durable, and answers.
     pub log: commit_log::Actor,
     /// Folds behind.
@@ -87,10 +92,9 @@ impl Parts {
         let directory = Arc::new(Directory::new());
         let fold_max = limits.fold_requests_max;
         let recovered = recovery::recover(&*journal, &*versions, mark, &directory, fold_max)?;
-        let mut holds = Vec::new();
-        recovery::holds(&*versions, |hold| holds.push(hold))?;
-        point!("recover.holds");
-        let balances = restore_shards(&*versions, &recovered, &directory, &limits, &holds)?;
+        let (holds, orders) = restore_open(&*versions)?;
+        let open = (&holds[..], &orders[..]);
+        let balances = restore_shards(&*versions, &recovered, &directory, &limits, open)?;
         point!("recover.balances");
         let time = LogicalClock::start(recovered.time, clock.wall(), clock.boot_nanos());
         let recent = restore_ids(&*versions, &time, &limits)?;
@@ -101,15 +105,11 @@ impl Parts {
         let Logging { to_log, log, materializer, durable, applied, requests, reader, drainer } =
             base.logging(log);
         let (to_shards, votes, shards) = base.shards(balances, &to_log);
-        let seen = StoreSeen {
-            reader: reader.clone(),
-            journal: base.journal.clone(),
-            versions: base.versions.clone(),
-            durable: durable.clone(),
-            applied: applied.clone(),
-        };
+        let seen = base.seen(&reader, &durable, &applied);
         let Recovered { last, supplies, .. } = &base.recovered;
-        let start = Start { last_seq: last.seq, supply: supplies.clone(), holds };
+        let (books, orders) = base.restore_books(orders)?;
+        let (to_markets, answers, matchers) = base.matchers(books);
+        let start = Start { last_seq: last.seq, supply: supplies.clone(), holds, orders };
         let (inbox, from_door) = base.inbox();
         let coordinator = Coordinator {
             machine: Machine::new(&base.limits, base.directory.clone(), seen, recent, start),
@@ -117,7 +117,9 @@ impl Parts {
             clock: base.clock.clone(),
             inbox: from_door,
             votes,
+            answers,
             shards: to_shards,
+            markets: to_markets,
             log: to_log,
             poison: base.poison.clone(),
         };
@@ -146,9 +148,20 @@ impl Parts {
             metrics: EngineMetrics::new(),
             running: Mutex::new(None),
         };
-        let parts = Self { coordinator, shards, log, materializer, retention, recovered, poison };
+        let parts =
+            Self { coordinator, shards, matchers, log, materializer, retention, recovered, poison };
         Ok((Engine { inner: Arc::new(inner) }, parts))
     }
+}
+
+/// Open holds and open orders, as the journal left them.
+fn restore_open(store: &dyn VersionStore) -> Result<(Vec<Hold>, Vec<StoredOrder>), Error> {
+    let mut holds = Vec::new();
+    recovery::holds(store, |hold| holds.push(hold))?;
+    point!("recover.holds");
+    let orders = store.open_orders()?;
+    point!("recover.orders");
+    Ok((holds, orders))
 }
 
 /// The balances of each shard, as the journal left them.
@@ -157,13 +170,13 @@ fn restore_shards(
     recovered: &Recovered,
     directory: &Directory,
     limits: &Limits,
-    holds: &[Hold],
+    (holds, orders): (&[Hold], &[StoredOrder]),
 ) -> Result<Vec<Balances>, Error> {
     let (count, last) = (limits.shards, recovered.last.seq);
     let share = limits.held_share_max_percent;
     let mut shards: Vec<Balances> =
         (0..count).map(|shard| Balances::new(shard, count, last, share)).collect();
-    recovery::balances(store, recovered, holds, |key, balance, version| {
+    recovery::balances(store, recovered, (holds, orders, directory), |key, balance, version| {
         let chain = Accounts::chain_of(directory, key.asset);
         let linked = chain.is_some_and(|chain| directory.check_linked(key.account, chain).is_ok());
         shards[key.account.shard(count)].restore(key, balance, version, linked);
@@ -273,6 +286,62 @@ impl Base {
             });
         }
         (to_shards, votes, shards)
+    }
+
+    fn seen(
+        &self,
+        reader: &Arc<Reader>,
+        durable: &Arc<Durable>,
+        applied: &Arc<Progress>,
+    ) -> StoreSeen {
+        StoreSeen {
+            reader: reader.clone(),
+            journal: self.journal.clone(),
+            versions: self.versions.clone(),
+            durable: durable.clone(),
+            applied: applied.clone(),
+        }
+    }
+
+    /// The books of each market actor, and the orders that stand in them.
+    fn restore_books(
+        &self,
+        stored: Vec<StoredOrder>,
+    ) -> Result<(Vec<Books>, Vec<StandingOrder>), Error> {
+        let Limits { market_actors: actors, orders_per_market_max, .. } = self.limits;
+        let new = || Books::new(self.directory.clone(), orders_per_market_max);
+        let mut books: Vec<Books> = std::iter::repeat_with(new).take(actors).collect();
+        let mut orders = Vec::with_capacity(stored.len());
+        for StoredOrder { market, open, client_order_id } in stored {
+            let books = &mut books[market.get() as usize % actors];
+            let id = books.restore(market, &open).map_err(|why| {
+                let order = open.order;
+                Error::Storage(format!("order {order} cannot stand in its book: {why}"))
+            })?;
+            orders.push(StandingOrder { market, id, open, client_order_id });
+        }
+        for (market, price) in self.versions.last_prices()? {
+            books[market.get() as usize % actors].restore_price(market, price);
+        }
+        Ok((books, orders))
+    }
+
+    fn matchers(
+        &self,
+        books: Vec<Books>,
+    ) -> (Vec<Sender<ToMarket>>, Receiver<MarketAnswers>, Vec<Matcher>) {
+        let Self { limits, poison, .. } = self;
+        // As with votes: one answer a message, and room for all that can be unanswered.
+        let unanswered = limits.market_mailbox_messages_max + 2;
+        let (to_coordinator, answers) = bounded(limits.market_actors * unanswered);
+        let mut to_markets = Vec::new();
+        let mut matchers = Vec::new();
+        for (number, books) in books.into_iter().enumerate() {
+            let (to_market, mailbox) = Mailbox::new(limits.market_mailbox_messages_max, poison);
+            to_markets.push(to_market);
+            matchers.push(Matcher { number, books, mailbox, answers: to_coordinator.clone() });
+        }
+        (to_markets, answers, matchers)
     }
 
     /// With room for all that may be in flight.

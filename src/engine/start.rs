@@ -65,7 +65,16 @@ fn found(
 impl Parts {
     /// Starts a thread for each part, from the log upward, so that each finds its receivers alive.
     fn spawn(self, store: &Arc<RocksStore>, retention_hours: u64) -> Result<Running, Error> {
-        let Self { coordinator, shards, mut log, mut materializer, retention, poison, .. } = self;
+        let Self {
+            coordinator,
+            shards,
+            matchers,
+            mut log,
+            mut materializer,
+            retention,
+            poison,
+            ..
+        } = self;
         let folding = spawn("materializer".into(), &poison, move || {
             materializer.run().map_err(|error| error.to_string())
         })?;
@@ -77,6 +86,10 @@ impl Parts {
         for mut shard in shards {
             let name = format!("shard-{}", shard.number);
             actors.push(spawn(name, &poison, move || shard.run())?);
+        }
+        for mut matcher in matchers {
+            let name = format!("market-{}", matcher.number);
+            actors.push(spawn(name, &poison, move || matcher.run())?);
         }
         let mut coordinator = coordinator::Actor::new(coordinator);
         let coordinator = spawn("coordinator".into(), &poison, move || coordinator.run())?;

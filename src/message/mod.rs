@@ -13,6 +13,7 @@
 //! Messages carry batches, as the hop between two threads costs as much as a hundred swaps.
 //! A batch is shared, not copied: every actor reads the same [`Txn`]s.
 
+mod market;
 mod ops;
 mod txn;
 
@@ -25,8 +26,9 @@ use crate::error::Reject;
 use crate::request::{Receipt, Refusal};
 use crate::types::{Amount, AssetId, Balance, CommitSeq, RequestId, Subject, Time, Token};
 
+pub use market::{Answer as MarketAnswer, Answers as MarketAnswers, Asked, Question};
 pub use ops::{Op, Ops, Side};
-pub use txn::Txn;
+pub use txn::{Reserve, Txn};
 
 /// A transaction's place in the coordinator's order of requests. Earlier compares as less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,8 +9,12 @@
 //! | prepared | set aside (exclusively: lock) | check |
 //! | committed | spend | deliver |
 //! | rolled back, expired | release | nothing |
+//!
+//! What a market's command comes to is netted there, per balance: a gain or a yield of what is
+//! available, together with what changes of what is held.
 
 use crate::error::Malformed;
+use crate::market::Move;
 use crate::types::{AccountId, Amount, Balance, BalanceKey, Leg};
 
 /// What an operation does to a balance.
@@ -32,6 +36,10 @@ pub enum Side {
     Deliver,
     /// Needs an owner who is linked; changes nothing, and has no row.
     Check,
+    /// Adds to what is available, and changes what is held; needs nothing, as it is all reserved.
+    Gain,
+    /// Takes from what is available, and changes what is held; needs nothing, as it is all reserved.
+    Yield,
 }
 
 impl Side {
@@ -46,6 +54,12 @@ impl Side {
     pub const fn needs_funds(self) -> bool {
         matches!(self, Self::Debit | Self::SetAside | Self::Lock)
     }
+
+    /// Whether it is what a market's command comes to.
+    #[inline]
+    pub const fn is_of_market(self) -> bool {
+        matches!(self, Self::Gain | Self::Yield)
+    }
 }
 
 /// One request's net effect on one balance.
@@ -58,9 +72,24 @@ pub struct Op {
     /// How much. Zero (always a credit) where a request's legs cancel out on this balance:
     /// the row is still part of the receipt.
     pub amount: Amount,
+    /// What a gain or a yield adds to what is held, or takes from it. Zero of all others.
+    pub held: i128,
 }
 
 impl Op {
+    /// An operation that is no market's.
+    #[inline]
+    pub const fn new(key: BalanceKey, side: Side, amount: Amount) -> Self {
+        Self { key, side, amount, held: 0 }
+    }
+
+    /// What a market's command does to a balance.
+    pub fn of_move(of: &Move) -> Self {
+        let side = if of.available < 0 { Side::Yield } else { Side::Gain };
+        let amount = Amount::new(of.available.unsigned_abs());
+        Self { key: of.key, side, amount, held: of.held }
+    }
+
     /// The balance after it; `None` if a part of it would be negative, or the sum exceed 128 bits.
     #[inline]
     pub fn apply(&self, before: Balance) -> Option<Balance> {
@@ -74,6 +103,8 @@ impl Op {
             Side::Spend => (available, held.checked_sub(self.amount)?),
             Side::Release => (available.checked_add(self.amount)?, held.checked_sub(self.amount)?),
             Side::Check => (available, held),
+            Side::Gain => (available.checked_add(self.amount)?, plus(held, self.held)?),
+            Side::Yield => (available.checked_sub(self.amount)?, plus(held, self.held)?),
         };
         available.checked_add(held)?;
         Some(Balance { available, held })
@@ -89,6 +120,20 @@ impl Op {
             Side::SetAside | Side::Lock => Side::Release,
             Side::Release => Side::SetAside,
             Side::Check => Side::Check,
+            Side::Gain | Side::Yield => {
+                let available = match self.side {
+                    Side::Gain => after.available.checked_sub(self.amount)?,
+                    _ => after.available.checked_add(self.amount)?,
+                };
+                let held = after.held.get();
+                let held = match self.held {
+                    less @ ..0 => held.checked_add(less.unsigned_abs())?,
+                    more => held.checked_sub(more.unsigned_abs())?,
+                };
+                let held = Amount::new(held);
+                available.checked_add(held)?;
+                return Some(Balance { available, held });
+            }
             Side::Spend => {
                 let held = after.held.checked_add(self.amount)?;
                 after.available.checked_add(held)?;
@@ -97,6 +142,10 @@ impl Op {
         };
         Self { side: inverse, ..*self }.apply(after)
     }
+}
+
+fn plus(held: Amount, by: i128) -> Option<Amount> {
+    held.get().checked_add_signed(by).map(Amount::new)
 }
 
 /// How debits and credits are carried out.
@@ -174,6 +223,10 @@ pub(super) enum Moves<'a> {
     Netted(std::slice::Iter<'a, Op>),
     /// Of one balance, or none.
     One(Option<Op>),
+    /// What is reserved for an order, and what it checks.
+    Two(std::array::IntoIter<Op, 2>),
+    /// What a market's command comes to.
+    Settled(std::slice::Iter<'a, Move>),
 }
 
 impl<'a> Moves<'a> {
@@ -192,16 +245,16 @@ impl<'a> Moves<'a> {
             }),
             Self::Netted(ops) => ops.next().copied(),
             Self::One(op) => op.take(),
+            Self::Two(ops) => ops.next(),
+            Self::Settled(moves) => moves.next().map(Op::of_move),
         }
     }
 }
 
 #[inline]
 fn both_sides(leg: &Leg) -> [Op; 2] {
-    let op = |account: AccountId, side| Op {
-        key: BalanceKey { account, asset: leg.asset },
-        side,
-        amount: leg.amount,
+    let op = |account: AccountId, side| {
+        Op::new(BalanceKey { account, asset: leg.asset }, side, leg.amount)
     };
     [op(leg.from, Side::Debit), op(leg.to, Side::Credit)]
 }
@@ -251,10 +304,10 @@ fn net(field: &str, legs: &[Leg]) -> Result<Box<[Op]>, Malformed> {
 
 fn net_op(key: BalanceKey, debits: Amount, credits: Amount) -> Op {
     match debits.checked_sub(credits) {
-        Some(rest) if rest > Amount::ZERO => Op { key, side: Side::Debit, amount: rest },
+        Some(rest) if rest > Amount::ZERO => Op::new(key, Side::Debit, rest),
         _ => {
             let rest = credits.checked_sub(debits).expect("debits are no more than credits");
-            Op { key, side: Side::Credit, amount: rest }
+            Op::new(key, Side::Credit, rest)
         }
     }
 }
@@ -284,7 +337,7 @@ mod tests {
         let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
         let before = balance(10, 7);
         for side in SIDES {
-            let op = Op { key, side, amount: Amount::new(5) };
+            let op = Op::new(key, side, Amount::new(5));
             let after = op.apply(before).unwrap();
             assert_eq!(op.undo(after), Some(before), "{side:?}");
             assert_eq!(after != before, side.has_row(), "{side:?}");
@@ -296,7 +349,7 @@ mod tests {
         let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
         let (poor, rich) = (balance(4, 4), balance(u128::MAX - 8, 4));
         for side in SIDES {
-            let op = Op { key, side, amount: Amount::new(5) };
+            let op = Op::new(key, side, Amount::new(5));
             let adds = matches!(side, Side::Credit | Side::Deliver | Side::Check);
             assert_eq!(op.apply(poor).is_some(), adds, "{side:?}");
             let grows = matches!(side, Side::Credit | Side::Deliver);
@@ -309,7 +362,7 @@ mod tests {
     fn nothing_leads_above_128_bits() {
         let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
         for side in SIDES {
-            let op = Op { key, side, amount: Amount::new(5) };
+            let op = Op::new(key, side, Amount::new(5));
             assert_eq!(op.undo(balance(u128::MAX, 1)), None, "{side:?}");
         }
     }

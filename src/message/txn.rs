@@ -2,8 +2,9 @@
 
 use super::ops::{Moves, Op, Ops, Phase, Side, netted};
 use crate::error::Malformed;
+use crate::market::Settlement;
 use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Transfer};
-use crate::types::{AccountId, BalanceKey, Leg, RequestId, Time};
+use crate::types::{AccountId, Amount, BalanceKey, Leg, RequestId, Time};
 
 /// A request made ready on its caller's thread: checked, netted, digested.
 #[derive(Clone, Debug)]
@@ -24,6 +25,28 @@ pub struct Txn {
     hold: Option<Box<Hold>>,
     /// The netted debits and credits, where legs share a balance; `None` where the legs are them.
     netted: Option<Box<[Op]>>,
+    /// What a market's request has part in. The coordinator adds it.
+    part: Option<Box<Part>>,
+}
+
+/// What a market's request does to balances, as far as that is known.
+#[derive(Clone, Debug)]
+enum Part {
+    /// It is to be reserved; the market has not seen the request.
+    Reserves(Reserve),
+    /// The market has said what the request comes to.
+    Settles(Settlement),
+}
+
+/// What is reserved before a market sees an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// Whose balance, of what.
+    pub pays: BalanceKey,
+    /// How much.
+    pub units: Amount,
+    /// What the same account receives: it needs a link there.
+    pub receives: BalanceKey,
 }
 
 impl Txn {
@@ -42,8 +65,17 @@ impl Txn {
             _ => None,
         };
         let expires_at = Time::NEVER;
-        let mut txn =
-            Self { id, digest, deadline, command, shards: 0, expires_at, hold: None, netted };
+        let mut txn = Self {
+            id,
+            digest,
+            deadline,
+            command,
+            shards: 0,
+            expires_at,
+            hold: None,
+            netted,
+            part: None,
+        };
         txn.shards = txn.shard_mask(shards);
         Ok(txn)
     }
@@ -60,9 +92,62 @@ impl Txn {
             expires_at: Time::NEVER,
             hold: None,
             netted: None,
+            part: None,
         };
         txn.attach(hold, shards);
         txn
+    }
+
+    /// The engine's own request to end an order whose time is over.
+    pub fn order_expiry(order: RequestId) -> Self {
+        Self {
+            id: order,
+            digest: 0,
+            deadline: Time::NEVER,
+            command: Command::ExpireOrder(order),
+            shards: 0,
+            expires_at: Time::NEVER,
+            hold: None,
+            netted: None,
+            part: None,
+        }
+    }
+
+    /// Adds what has to be reserved before a market can see it.
+    ///
+    /// # Panics
+    /// If it is no market's.
+    pub fn reserve(&mut self, reserve: Reserve, shards: usize) {
+        assert!(self.command.is_of_market());
+        self.part = Some(Box::new(Part::Reserves(reserve)));
+        self.shards = self.shard_mask(shards);
+    }
+
+    /// Adds what the market makes of it: only then are its operations known.
+    ///
+    /// # Panics
+    /// If it is no market's.
+    pub fn settle(&mut self, settlement: Settlement, shards: usize) {
+        assert!(self.command.is_of_market());
+        self.part = Some(Box::new(Part::Settles(settlement)));
+        self.shards = self.shard_mask(shards);
+    }
+
+    /// What is reserved for it, while that is all that is known.
+    pub fn reserved(&self) -> Option<&Reserve> {
+        match self.part.as_deref() {
+            Some(Part::Reserves(reserve)) => Some(reserve),
+            _ => None,
+        }
+    }
+
+    /// What the market made of it, once it has said.
+    #[inline]
+    pub fn settlement(&self) -> Option<&Settlement> {
+        match self.part.as_deref() {
+            Some(Part::Settles(settlement)) => Some(settlement),
+            _ => None,
+        }
     }
 
     /// Adds the hold that this ends: only then are its operations known.
@@ -126,12 +211,21 @@ impl Txn {
     }
 
     fn rare_moves(&self) -> Moves<'_> {
+        if let Some(part) = &self.part {
+            return match &**part {
+                Part::Reserves(Reserve { pays, units, receives }) => {
+                    let reserve = Op::new(*pays, Side::SetAside, *units);
+                    Moves::Two([reserve, Op::new(*receives, Side::Check, Amount::ZERO)].into_iter())
+                }
+                Part::Settles(settlement) => Moves::Settled(settlement.moves.iter()),
+            };
+        }
         if let Some(netted) = &self.netted {
             return Moves::Netted(netted.iter());
         }
         let one = |transfer: &Transfer, side| {
             let key = BalanceKey { account: transfer.account, asset: transfer.asset };
-            Moves::One(Some(Op { key, side, amount: transfer.amount }))
+            Moves::One(Some(Op::new(key, side, transfer.amount)))
         };
         match &self.command {
             Command::Deposit(to) => one(to, Side::Credit),
@@ -144,9 +238,17 @@ impl Txn {
             Command::Swap(_) | Command::Prepare(_) | Command::Transact(_) => {
                 Moves::legs(self.legs())
             }
-            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
-                Moves::One(None)
-            }
+            // What a market's request does is not known yet.
+            Command::Order(_)
+            | Command::Amend(_)
+            | Command::Cancel(_)
+            | Command::ExpireOrder(_)
+            | Command::CancelAll { .. }
+            | Command::PutAsset(_)
+            | Command::PutAccount { .. }
+            | Command::RemoveLink { .. }
+            | Command::PutMarket(_)
+            | Command::SwitchMarket { .. } => Moves::One(None),
         }
     }
 

@@ -429,8 +429,15 @@ impl EngineMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{Action, AssetSpec, Command, Prepare, Resolve, Swap, Transfer};
-    use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, Leg, Resolution, Token};
+    use crate::market::MarketSpec;
+    use crate::market::order::{SelfTrade, Side};
+    use crate::request::{
+        Action, AmendOrder, AssetSpec, Command, OrderType, PlaceOrder, Prepare, Resolve, Stands,
+        Swap, Transfer,
+    };
+    use crate::types::{
+        AccountId, Amount, AssetId, ChainId, ChainKind, Leg, MarketId, RequestId, Resolution, Token,
+    };
 
     #[test]
     fn every_kind_of_command_is_in_the_table() {
@@ -444,6 +451,32 @@ mod tests {
             chain_kind: ChainKind::Evm,
             token: "native".into(),
             decimals: 18,
+        };
+        let (id, market) = (RequestId::new(1), MarketId::new(0));
+        let (base, quote) = (AssetId::new(0), AssetId::new(1));
+        let market_spec = MarketSpec {
+            name: "ETH-SOL".into(),
+            base,
+            quote,
+            tick_size: 1,
+            lot_size: 1,
+            maker_fee_bps: 0,
+            taker_fee_bps: 0,
+            fee_account: account,
+            min_notional: 0,
+            price_band_bps: 0,
+        };
+        let order = PlaceOrder {
+            market,
+            account,
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            stands: Stands::Gtc,
+            price: None,
+            quantity: None,
+            funds: None,
+            self_trade: SelfTrade::None,
+            client_order_id: "".into(),
         };
         let swap = Swap::new([leg, leg]).expect("well-formed");
         let resolve = |action| Command::Resolve(Resolve { token: Token::default(), action });
@@ -461,6 +494,13 @@ mod tests {
             resolve(Action::Cancel),
             resolve(Action::Expire),
             Command::Transact(Box::default()),
+            Command::Order(Box::new(order)),
+            Command::Amend(AmendOrder { order: id, price: None, quantity: None }),
+            Command::Cancel(id),
+            Command::ExpireOrder(id),
+            Command::CancelAll { account, market },
+            Command::PutMarket(Box::new(market_spec)),
+            Command::SwitchMarket { market, halted: true },
         ];
         assert_eq!(commands.each_ref().map(Command::kind), table::KINDS);
     }

@@ -4,6 +4,7 @@
 //! the journal before anybody hears of it, and is the same however often the request is sent.
 
 mod hold;
+mod order;
 mod transact;
 
 use smallvec::SmallVec;
@@ -14,11 +15,14 @@ use crate::config::{
     SWAP_LEGS_MAX, SWAP_LEGS_MIN,
 };
 use crate::error::{Malformed, Reject};
+use crate::market::{MarketSpec, Settlement};
 use crate::types::{
-    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, RequestId, Time, Token,
+    AccountId, Amount, AssetId, ChainId, ChainKind, CommitSeq, Leg, MarketId, RequestId, Time,
+    Token,
 };
 
 pub use hold::{Action, Hold, Prepare, Purpose, Resolve};
+pub use order::{AmendOrder, OrderType, PlaceOrder, Stands};
 pub use transact::{Read, Transact, Write};
 
 /// A command under the id that makes it safe to send again.
@@ -54,6 +58,30 @@ pub enum Command {
     Resolve(Resolve),
     /// Happens if nothing that was read has changed since.
     Transact(Box<Transact>),
+    /// Places an order.
+    Order(Box<PlaceOrder>),
+    /// Changes an order that stands.
+    Amend(AmendOrder),
+    /// Ends an order that stands.
+    Cancel(RequestId),
+    /// Ends an order because its time is over. Only the engine itself asks for that.
+    ExpireOrder(RequestId),
+    /// Ends all orders of an account that stand in a market.
+    CancelAll {
+        /// Whose.
+        account: AccountId,
+        /// Where.
+        market: MarketId,
+    },
+    /// Creates a market; the same again is accepted and changes nothing.
+    PutMarket(Box<MarketSpec>),
+    /// Halts a market, in which orders can only be canceled then, or resumes it.
+    SwitchMarket {
+        /// Which.
+        market: MarketId,
+        /// Whether it is halted from now on.
+        halted: bool,
+    },
     /// Creates an asset; the same again is accepted and changes nothing.
     PutAsset(AssetSpec),
     /// Creates an account, or adds the links it names; never removes.
@@ -155,7 +183,7 @@ pub struct AssetSpec {
 
 impl Command {
     /// Every kind that [`Command::kind`] names.
-    pub const KINDS: [&'static str; 13] = [
+    pub const KINDS: [&'static str; 20] = [
         "swap",
         "deposit",
         "withdrawal",
@@ -169,6 +197,13 @@ impl Command {
         "withdrawal_cancel",
         "expire",
         "transaction",
+        "order",
+        "amend",
+        "cancel",
+        "order_expire",
+        "cancel_all",
+        "market",
+        "market_switch",
     ];
 
     /// The kind, as a metric label.
@@ -186,15 +221,41 @@ impl Command {
                 Action::Expire => "expire",
             },
             Self::Transact(_) => "transaction",
+            Self::Order(_) => "order",
+            Self::Amend(_) => "amend",
+            Self::Cancel(_) => "cancel",
+            Self::ExpireOrder(_) => "order_expire",
+            Self::CancelAll { .. } => "cancel_all",
+            Self::PutMarket(_) => "market",
+            Self::SwitchMarket { .. } => "market_switch",
             Self::PutAsset(_) => "asset",
             Self::PutAccount { .. } => "account",
             Self::RemoveLink { .. } => "link",
         }
     }
 
-    /// Whether it changes the directory (assets, accounts, links) rather than balances.
+    /// Whether it changes the directory (assets, accounts, links, markets) rather than balances.
     pub const fn is_directory(&self) -> bool {
-        matches!(self, Self::PutAsset(_) | Self::PutAccount { .. } | Self::RemoveLink { .. })
+        matches!(
+            self,
+            Self::PutAsset(_)
+                | Self::PutAccount { .. }
+                | Self::RemoveLink { .. }
+                | Self::PutMarket(_)
+                | Self::SwitchMarket { .. }
+        )
+    }
+
+    /// Whether it is for a market to say what it comes to.
+    pub const fn is_of_market(&self) -> bool {
+        matches!(
+            self,
+            Self::Order(_)
+                | Self::Amend(_)
+                | Self::Cancel(_)
+                | Self::ExpireOrder(_)
+                | Self::CancelAll { .. }
+        )
     }
 
     /// Checks what can be known without any state.
@@ -204,7 +265,16 @@ impl Command {
     pub fn validate(&self) -> Result<(), Malformed> {
         match self {
             // Checked when it was built; netting checks the rest.
-            Self::Swap(_) | Self::RemoveLink { .. } | Self::Resolve(_) => Ok(()),
+            Self::Swap(_)
+            | Self::RemoveLink { .. }
+            | Self::Resolve(_)
+            | Self::Cancel(_)
+            | Self::ExpireOrder(_)
+            | Self::CancelAll { .. }
+            | Self::SwitchMarket { .. } => Ok(()),
+            Self::Order(order) => order.validate(),
+            Self::Amend(amend) => amend.validate(),
+            Self::PutMarket(spec) => spec.validate(),
             Self::Prepare(prepare) if prepare.expires_in_ms == 0 => {
                 Err(Malformed::new("expires_in_ms", "is zero; give at least 1"))
             }
@@ -306,6 +376,8 @@ pub struct Receipt {
     pub change: Option<Change>,
     /// The hold that was made or ended; `None` for other commands.
     pub hold: Option<HoldReceipt>,
+    /// What a market made of it; `None` for other commands.
+    pub settlement: Option<Box<Settlement>>,
 }
 
 /// A hold that a request made or ended.

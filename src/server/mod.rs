@@ -29,6 +29,7 @@ mod reads;
 mod receipt;
 mod state;
 mod swaps;
+mod trading;
 mod transactions;
 mod transfers;
 mod withdrawals;

@@ -113,7 +113,14 @@ fn assets_of(command: &Command) -> Vec<AssetId> {
             });
             reads.chain(transact.transfers.iter().map(|leg| leg.asset)).collect()
         }
+        Command::PutMarket(spec) => vec![spec.base, spec.quote],
         Command::Resolve(_)
+        | Command::Order(_)
+        | Command::Amend(_)
+        | Command::Cancel(_)
+        | Command::ExpireOrder(_)
+        | Command::CancelAll { .. }
+        | Command::SwitchMarket { .. }
         | Command::PutAsset(_)
         | Command::PutAccount { .. }
         | Command::RemoveLink { .. } => vec![],
@@ -142,6 +149,10 @@ fn rename(command: Command, asset: impl Fn(AssetId) -> AssetId) -> Command {
                 }
             }
             Command::Transact(transact)
+        }
+        Command::PutMarket(mut spec) => {
+            (spec.base, spec.quote) = (asset(spec.base), asset(spec.quote));
+            Command::PutMarket(spec)
         }
         other => other,
     }

@@ -13,7 +13,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::error::{Error, Malformed, Reject};
+use crate::error::{Error, Malformed, OrderFault, Reject};
 use crate::types::{
     AccountId, Amount, AssetId, BalanceKey, ChainId, CommitSeq, RequestId, Resolution, Subject,
     Token,
@@ -42,7 +42,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 29] = [
+pub const CODES: [Code; 37] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("request_id_reused", 409, "The request id was used for another request"),
     code("expired", 410, "The deadline has passed"),
@@ -61,6 +61,14 @@ pub const CODES: [Code; 29] = [
     code("insufficient_funds", 422, "A party has less than it would pay"),
     code("too_many_holds", 409, "Too many holds are open"),
     code("lock_timeout", 409, "An exclusive hold was in the way for too long"),
+    code("unknown_market", 404, "No such market"),
+    code("unknown_order", 404, "No such order is open"),
+    code("market_halted", 409, "The market is halted"),
+    code("invalid_order", 422, "The order does not fit its market"),
+    code("price_out_of_band", 422, "The price is too far from the last trade's"),
+    code("duplicate_client_order_id", 409, "The account has an open order of that name"),
+    code("too_many_orders", 409, "Too many orders are open"),
+    code("would_take", 422, "A post-only order would trade at once"),
     code("history_expired", 410, "What was asked for is not remembered any more"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
@@ -98,6 +106,15 @@ struct Members {
     /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// An order that is in the way, or is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<RequestId>,
+    /// The lowest price that is allowed now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    low: Option<String>,
+    /// The highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,6 +165,9 @@ impl Problem {
             asset: None,
             chain_id: None,
             key: None,
+            order_id: None,
+            low: None,
+            high: None,
             token: None,
             how: None,
             commit_seq: None,
@@ -246,12 +266,29 @@ impl Members {
                 self.account = *account;
                 self.max = Some(*max);
             }
+            Reject::Order(fault) => self.add_fault(fault),
             Reject::RequestIdReused
             | Reject::Expired
             | Reject::UnknownAsset(_)
             | Reject::AlreadyExists(_)
             | Reject::AlreadyLinked(_)
             | Reject::SupplyExceeded(_) => {}
+        }
+    }
+}
+
+impl Members {
+    fn add_fault(&mut self, fault: &OrderFault) {
+        match fault {
+            OrderFault::UnknownOrder(order) | OrderFault::DuplicateClientId(order) => {
+                self.order_id = Some(*order);
+            }
+            OrderFault::TooMany { max } => self.max = Some(*max),
+            OrderFault::OutOfBand { low, high } => {
+                self.low = Some(low.to_string());
+                self.high = Some(high.to_string());
+            }
+            _ => {}
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Ti
 
 use super::names::Names;
 use super::problem::{Problem, asset_of};
+use super::trading::{MarketBody, SettlementBody, market_name};
 
 /// An answer as it stands in a response, alone or in a batch.
 #[derive(Debug, Serialize)]
@@ -109,6 +110,13 @@ enum What {
         #[serde(flatten)]
         around: AroundBody,
     },
+    /// What an order, an amendment or a cancellation came to.
+    Traded(Box<SettlementBody>),
+    Market(Box<MarketBody>),
+    Switched {
+        market: Box<str>,
+        halted: bool,
+    },
     Asset(AssetBody),
     Account {
         account: AccountId,
@@ -164,7 +172,8 @@ impl From<AssetSpec> for AssetBody {
 
 impl ReceiptBody {
     fn new(receipt: Receipt, directory: &Directory) -> Self {
-        let Receipt { request_id, commit_seq, time, command, legs, change, hold } = receipt;
+        let Receipt { request_id, commit_seq, time, command, legs, change, hold, settlement } =
+            receipt;
         let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();
         let token = hold.map(|hold| hold.token);
         let what = match command {
@@ -186,6 +195,18 @@ impl ReceiptBody {
                 reference: transfer.reference,
                 around: change.unwrap_or_default().into(),
             },
+            Command::Order(_)
+            | Command::Amend(_)
+            | Command::Cancel(_)
+            | Command::ExpireOrder(_)
+            | Command::CancelAll { .. } => {
+                let settlement = settlement.expect("a market has said what it came to");
+                What::Traded(Box::new(SettlementBody::new(&settlement, directory)))
+            }
+            Command::PutMarket(spec) => What::Market(Box::new(MarketBody::new(&spec, directory))),
+            Command::SwitchMarket { market, halted } => {
+                What::Switched { market: market_name(market, directory), halted }
+            }
             Command::PutAsset(spec) => What::Asset(spec.into()),
             Command::PutAccount { account, links } => What::Account { account, links },
             Command::RemoveLink { account, chain } => What::NoLink { account, chain_id: chain },
@@ -254,6 +275,7 @@ mod tests {
             legs: smallvec![],
             change: None,
             hold: None,
+            settlement: None,
         }
     }
 

@@ -117,7 +117,7 @@ pub(super) const NO_SLOT: u32 = u32::MAX;
 /// Whether the operation adds to what is available.
 #[inline]
 pub(super) const fn adds(side: Side) -> bool {
-    matches!(side, Side::Credit | Side::Deliver | Side::Release)
+    matches!(side, Side::Credit | Side::Deliver | Side::Release | Side::Gain)
 }
 
 impl Slots {
@@ -298,7 +298,9 @@ impl Slots {
             Side::SetAside | Side::Lock => {
                 slot.marks & (LINKED | NO_DEBITS) == LINKED && self.can_set_aside(op)
             }
-            Side::Spend | Side::Release | Side::Deliver => !slot.is(READ),
+            Side::Spend | Side::Release | Side::Deliver | Side::Gain | Side::Yield => {
+                !slot.is(READ)
+            }
             Side::Check => slot.is(LINKED),
         }
     }
@@ -367,10 +369,16 @@ impl Slots {
                 self.add_debit(op.amount, op.slot);
                 self.slots[op.slot as usize].mark(LOCKING, true);
             }
-            Side::Credit | Side::Deliver | Side::Release if op.amount > Amount::ZERO => {
+            side if adds(side) && op.amount > Amount::ZERO => {
                 self.add_credit(op.amount, op.slot);
             }
-            Side::Credit | Side::Deliver | Side::Release | Side::Spend => self.add_silent(op.slot),
+            // What a yield takes is reserved by another.
+            Side::Credit
+            | Side::Deliver
+            | Side::Release
+            | Side::Spend
+            | Side::Gain
+            | Side::Yield => self.add_silent(op.slot),
             Side::Check => unreachable!("nothing is granted to a check"),
         }
     }
@@ -414,12 +422,15 @@ impl Slots {
                 self.sub_debit(op.amount, op.slot);
                 self.slots[op.slot as usize].mark(LOCKING, false);
             }
-            Side::Credit | Side::Deliver | Side::Release if op.amount > Amount::ZERO => {
+            side if adds(side) && op.amount > Amount::ZERO => {
                 self.sub_credit(op.amount, op.slot);
             }
-            Side::Credit | Side::Deliver | Side::Release | Side::Spend => {
-                self.remove_silent(op.slot);
-            }
+            Side::Credit
+            | Side::Deliver
+            | Side::Release
+            | Side::Spend
+            | Side::Gain
+            | Side::Yield => self.remove_silent(op.slot),
             Side::Check => unreachable!("nothing is granted to a check"),
         }
     }
@@ -460,15 +471,27 @@ impl Slots {
     /// The same, of holds.
     #[cold]
     fn settle_rare(&mut self, op: &SlotOp, seq: CommitSeq) {
-        let before = self.balance(op.slot);
         let SlotOp { side, slot, amount } = *op;
-        let after = Op { key: self.key(slot), side, amount }.apply(before);
-        let after = after.expect("granted, and within the supply cap");
-        let slot = &mut self.slots[op.slot as usize];
+        assert!(!side.is_of_market(), "a slot's operation does not say all of it");
+        self.change(slot, &Op::new(self.key(slot), side, amount), seq);
+    }
+
+    /// Carries out what a market's command does to a balance; `op` is what was granted to it.
+    pub(super) fn settle_move(&mut self, op: &SlotOp, whole: &Op, seq: CommitSeq) {
+        self.release(op);
+        assert!(whole.side == op.side && whole.key == self.key(op.slot));
+        self.change(op.slot, whole, seq);
+    }
+
+    fn change(&mut self, number: u32, op: &Op, seq: CommitSeq) {
+        let before = self.balance(number);
+        let after = op.apply(before).expect("granted, and within the supply cap");
+        let slot = &mut self.slots[number as usize];
         slot.available = after.available;
         slot.version = seq;
+        assert!(slot.debits <= slot.available, "took what is granted to another");
         if after.held != before.held {
-            self.set_held(op.slot, after.held);
+            self.set_held(number, after.held);
         }
     }
 

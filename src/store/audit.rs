@@ -30,8 +30,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::versions::{Multiset, Versions, balance_hash, record_hash};
 use super::journal::{Block, CommitRecord, Event, RefusalRecord, Verdict};
+use super::orders::StoredOrder;
 use super::recovery::{Tail, check_mark};
-use super::replay::{State, Table, compare_holds, found};
+use super::replay::{State, Table, compare_holds, compare_orders, found};
 use super::{Applied, DirectoryRow, Journal, Position, StoreError, VersionStore};
 use crate::directory::{Change, Directory};
 use crate::error::Reject;
@@ -205,6 +206,8 @@ struct Replay {
     references: Multiset,
     /// Open holds as of what is folded.
     holds: Table<Token, Hold>,
+    /// Open orders as of what is folded.
+    orders: Table<RequestId, StoredOrder>,
 }
 
 impl Replay {
@@ -220,6 +223,7 @@ impl Replay {
             resolved: Multiset::default(),
             references: Multiset::default(),
             holds: Table::default(),
+            orders: Table::default(),
         }
     }
 
@@ -256,6 +260,7 @@ impl Replay {
         }
         if header.number == self.report.applied.outcomes.block {
             self.holds.clone_from(&self.state.holds);
+            self.orders.clone_from(&self.state.orders);
         }
         Ok(())
     }
@@ -270,7 +275,7 @@ impl Replay {
             Event::Credited(asset, hash) => {
                 self.references.add(reference_hash(asset, hash, seq));
             }
-            Event::Held(_) | Event::Wrote(_) => {}
+            Event::Held(_) | Event::Wrote(_) | Event::Traded(_) => {}
         });
     }
 
@@ -356,12 +361,19 @@ impl Replay {
                 stored.insert_account(account, &links);
                 accounts.push(account);
             }
+            DirectoryRow::Market(market, spec, halted) => {
+                stored.insert_market(*spec);
+                stored.switch_market(market, halted);
+            }
         })?;
         self.report.assets = stored.assets_len() as u64;
         self.report.accounts = accounts.len() as u64;
         let end = self.report.end.seq;
         if stored.assets() != self.directory.assets() {
             return Err(found(end, "the stored assets are not those of the journal"));
+        }
+        if stored.markets() != self.directory.markets() {
+            return Err(found(end, "the stored markets are not those of the journal"));
         }
         if accounts.len() != self.directory.accounts_len() {
             return Err(found(end, "the stored accounts are not those of the journal"));
@@ -479,7 +491,9 @@ impl Replay {
         })?;
         self.report.references = stored.count;
         same("the index of credited references", stored, self.references)?;
-        compare_holds(&self.holds, self.report.applied.outcomes.seq, store)
+        let folded = self.report.applied.outcomes.seq;
+        compare_holds(&self.holds, folded, store)?;
+        compare_orders(&self.orders, folded, store)
     }
 }
 

@@ -23,7 +23,7 @@ use thiserror::Error;
 use super::audit::{self, Failure, Finding, RANDOM_VERSIONS, audit};
 use super::mark::Mark;
 use super::rocks::{self, RocksStore};
-use super::{CommitLog, Durability, FORMAT, Position, StoreError, recovery};
+use super::{CommitLog, Durability, FORMAT, Position, StoreError, VersionStore, recovery};
 use crate::directory::Directory;
 use crate::faults::point;
 
@@ -241,7 +241,8 @@ fn open_as_engine(data: &Path) -> Result<Position, StoreError> {
     let recovered = recovery::recover(store, store, opened.mark, &directory, FOLD_REQUESTS_MAX)?;
     let mut holds = Vec::new();
     recovery::holds(store, |hold| holds.push(hold))?;
-    recovery::balances(store, &recovered, &holds, |_, _, _| {})?;
+    let orders = store.open_orders()?;
+    recovery::balances(store, &recovered, (&holds, &orders, &directory), |_, _, _| {})?;
     opened.log.stop()?;
     Ok(recovered.last)
 }

@@ -13,10 +13,13 @@
 //! | `outcomes` | tag of the index, id that is not version 7 | 1 + 16 |
 //! | `outcomes` | tag, token of an open hold | 1 + 16 |
 //! | `outcomes` | tag, asset, hash of a deposit's reference | 1 + 4 + 16 |
+//! | `outcomes` | tag, order (what it is; how it stands) | 1 + 16 |
+//! | `outcomes` | tag, market (price of its last trade) | 1 + 4 |
 //! | `records` | tag, length of the caller's key, that key, `!`seq | 1 + 2 + *n* + 8 |
 //! | `blocks` | tag, first seq of a block with commits | 1 + 8 |
 //! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
 //! | `assets` | tag, asset | 1 + 4 |
+//! | `assets` | tag, market (what it is; whether it is halted) | 1 + 4 |
 //! | `accounts` | tag, account | 1 + 8 |
 //! | `meta` | tag: format, boot epoch, horizon | 1 |
 //! | `meta` | tag, asset (its supply) | 1 + 4 |
@@ -24,7 +27,7 @@
 //! A tag is persisted: it is never renumbered and never used again for something else.
 
 use crate::types::{
-    AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time, Token,
+    AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId, Time, Token,
 };
 
 /// Column family of the journal blocks: the truth.
@@ -87,6 +90,16 @@ pub enum KeyKind {
     PositionAt = 16,
     /// The oldest seq as of which everything can still be read.
     Horizon = 17,
+    /// What an open order is.
+    Order = 18,
+    /// How an open order stands.
+    OrderState = 19,
+    /// The price of a market's last trade.
+    LastPrice = 20,
+    /// A market.
+    Market = 21,
+    /// A market that is halted.
+    Halted = 22,
 }
 
 /// An index from ids to blocks. Both have the same form.
@@ -251,6 +264,56 @@ pub fn hold(token: Token) -> [u8; 17] {
 pub fn decode_hold(key: &[u8]) -> Option<Token> {
     let body = body(key, KeyKind::Hold)?;
     Some(Token::of(RequestId::new(u128::from_be_bytes(*body))))
+}
+
+/// What an open order is. Order: by id.
+pub fn order(order: RequestId) -> [u8; 17] {
+    joined(KeyKind::Order, &[&order.get().to_be_bytes()])
+}
+
+/// The order of an [`order`] key; `None` for any other key.
+pub fn decode_order(key: &[u8]) -> Option<RequestId> {
+    body(key, KeyKind::Order).map(|body| RequestId::new(u128::from_be_bytes(*body)))
+}
+
+/// How an open order stands. Order: by id.
+pub fn order_state(order: RequestId) -> [u8; 17] {
+    joined(KeyKind::OrderState, &[&order.get().to_be_bytes()])
+}
+
+/// The order of an [`order_state`] key; `None` for any other key.
+pub fn decode_order_state(key: &[u8]) -> Option<RequestId> {
+    body(key, KeyKind::OrderState).map(|body| RequestId::new(u128::from_be_bytes(*body)))
+}
+
+/// The price of a market's last trade. Order: by market.
+pub fn last_price(market: MarketId) -> [u8; 5] {
+    joined(KeyKind::LastPrice, &[&market.get().to_be_bytes()])
+}
+
+/// The market of a [`last_price`] key; `None` for any other key.
+pub fn decode_last_price(key: &[u8]) -> Option<MarketId> {
+    body(key, KeyKind::LastPrice).map(|body| MarketId::new(u32::from_be_bytes(*body)))
+}
+
+/// A market. Order: by number.
+pub fn market(market: MarketId) -> [u8; 5] {
+    joined(KeyKind::Market, &[&market.get().to_be_bytes()])
+}
+
+/// The market of a [`market`] key; `None` for any other key.
+pub fn decode_market(key: &[u8]) -> Option<MarketId> {
+    body(key, KeyKind::Market).map(|body| MarketId::new(u32::from_be_bytes(*body)))
+}
+
+/// A market that is halted. Order: by number.
+pub fn halted(market: MarketId) -> [u8; 5] {
+    joined(KeyKind::Halted, &[&market.get().to_be_bytes()])
+}
+
+/// The market of a [`halted`] key; `None` for any other key.
+pub fn decode_halted(key: &[u8]) -> Option<MarketId> {
+    body(key, KeyKind::Halted).map(|body| MarketId::new(u32::from_be_bytes(*body)))
 }
 
 /// The deposit of an asset that has a reference of that hash. Order: asset, hash.

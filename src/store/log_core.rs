@@ -60,6 +60,13 @@ const fn kind_index(command: &Command) -> usize {
             Action::Expire => 11,
         },
         Command::Transact(_) => 12,
+        Command::Order(_) => 13,
+        Command::Amend(_) => 14,
+        Command::Cancel(_) => 15,
+        Command::ExpireOrder(_) => 16,
+        Command::CancelAll { .. } => 17,
+        Command::PutMarket(_) => 18,
+        Command::SwitchMarket { .. } => 19,
     }
 }
 

@@ -18,6 +18,7 @@ use super::durable::Progress;
 use super::holds::HoldFold;
 use super::journal::{Block, Event};
 use super::keys::IdIndex;
+use super::orders::OrderFold;
 use super::outcomes::IdFold;
 use super::records::RecordFold;
 use super::references::ReferenceFold;
@@ -201,6 +202,7 @@ struct OutcomesFold {
     holds: HoldFold,
     resolved: IdFold,
     references: ReferenceFold,
+    orders: OrderFold,
 }
 
 impl OutcomesFold {
@@ -210,6 +212,7 @@ impl OutcomesFold {
             holds: HoldFold::new(),
             resolved: IdFold::new(IdIndex::Resolved),
             references: ReferenceFold::new(),
+            orders: OrderFold::new(),
         }
     }
 
@@ -221,6 +224,7 @@ impl OutcomesFold {
                 self.resolved.add(token.request(), block);
             }
             Event::Credited(asset, reference) => self.references.add(asset, reference, seq),
+            Event::Traded(traded) => self.orders.add(&traded),
             Event::Wrote(_) => {}
         }
     }
@@ -230,6 +234,7 @@ impl OutcomesFold {
             && self.holds.is_empty()
             && self.resolved.is_empty()
             && self.references.is_empty()
+            && self.orders.is_empty()
     }
 
     /// In the order of their tags, and so of the keys.
@@ -240,7 +245,11 @@ impl OutcomesFold {
             None => writer.delete(key),
         })?;
         self.resolved.finish(|key, value| writer.row(key, value))?;
-        self.references.finish(|key, value| writer.row(key, value))
+        self.references.finish(|key, value| writer.row(key, value))?;
+        self.orders.finish(|key, value| match value {
+            Some(value) => writer.row(key, value),
+            None => writer.delete(key),
+        })
     }
 }
 

@@ -32,11 +32,13 @@ use thiserror::Error;
 
 use crate::address::Link;
 use crate::error;
+use crate::market::MarketSpec;
+use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::{AssetSpec, Command, Hold};
 use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time,
-    Token,
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId,
+    RequestId, Time, Token,
 };
 
 pub mod audit;
@@ -51,6 +53,7 @@ pub mod keys;
 pub mod log_core;
 pub mod mark;
 pub mod materializer;
+pub mod orders;
 pub mod outcomes;
 pub mod reader;
 pub mod records;
@@ -65,6 +68,7 @@ pub mod unfolded;
 pub mod versions;
 
 use journal::Block;
+use orders::StoredOrder;
 
 /// The format version of a data directory; any other one is refused.
 pub const FORMAT: u32 = 2;
@@ -206,6 +210,8 @@ pub enum DirectoryRow {
     Asset(AssetId, AssetSpec),
     /// An account with its links.
     Account(AccountId, Vec<Link>),
+    /// A market, and whether it is halted; they come in the order of their numbers, without gaps.
+    Market(MarketId, Box<MarketSpec>, bool),
 }
 
 /// The reading side of the log. Shared by any thread.
@@ -241,7 +247,7 @@ pub trait Journal: Send + Sync {
     /// As [`Journal::last`].
     fn position_at(&self, time: Time) -> Result<Position, StoreError>;
 
-    /// The directory after the last block: all assets, then all accounts.
+    /// The directory after the last block: all assets, then all accounts, then all markets.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] with the row at fault, or what the disk says.
@@ -368,6 +374,18 @@ pub trait VersionStore: Send + Sync {
     /// # Errors
     /// As [`VersionStore::get_at`].
     fn open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Result<(), StoreError>;
+
+    /// Every order that stands, in the order of their places in their markets.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn open_orders(&self) -> Result<Vec<StoredOrder>, StoreError>;
+
+    /// The price of the last trade of each market that had one.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn last_prices(&self) -> Result<Vec<(MarketId, Price)>, StoreError>;
 
     /// The block that ended a hold; `None` if none did that was folded.
     ///

@@ -10,7 +10,7 @@
 //!   before, commit_seq is dense, logical time does not go back, checksums match.
 //! * No applied mark is beyond the journal, and each stands at the end of a block.
 //! * Per asset, the balances add up to deposits less withdrawals (I5).
-//! * Per balance, what is held is what the open holds have set aside, no more and no less.
+//! * Per balance, what is held is what open holds and orders have set aside, no more and no less.
 
 use std::collections::BTreeMap;
 
@@ -21,9 +21,11 @@ use super::holds::set_aside;
 use super::journal::{Block, BlockHash};
 use super::log_core::LogStart;
 use super::materializer::Folder;
+use super::orders::StoredOrder;
 use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
 use crate::directory::Directory;
 use crate::faults::{Bug, planted, point};
+use crate::market::OpenOrder;
 use crate::request::Hold;
 use crate::types::{
     Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Time,
@@ -234,6 +236,10 @@ fn fill(directory: &Directory, journal: &dyn Journal) -> Result<(), StoreError> 
     journal.directory(&mut |row| match row {
         DirectoryRow::Asset(_, spec) => directory.insert_asset(spec),
         DirectoryRow::Account(account, links) => directory.insert_account(account, &links),
+        DirectoryRow::Market(market, spec, halted) => {
+            directory.insert_market(*spec);
+            directory.switch_market(market, halted);
+        }
     })
 }
 
@@ -249,7 +255,7 @@ fn supplies(journal: &dyn Journal) -> Result<Vec<Amount>, StoreError> {
     Ok(supplies)
 }
 
-/// What the open holds have set aside, by balance.
+/// What open holds and open orders have set aside, by balance.
 #[derive(Default)]
 struct HeldSums {
     /// `None`: more than 128 bits hold.
@@ -267,6 +273,27 @@ impl HeldSums {
             parts.into_iter().for_each(|(key, amount)| sums.add(key, amount));
         }
         Ok(sums)
+    }
+
+    /// Adds what open orders have set aside.
+    fn add_orders(
+        &mut self,
+        orders: &[StoredOrder],
+        directory: &Directory,
+    ) -> Result<(), StoreError> {
+        for StoredOrder { market, open, .. } in orders {
+            let listed = directory.market(*market).ok_or_else(|| {
+                let order = open.order;
+                StoreError::Damaged(format!(
+                    "order {order} stands in market {market}, which does not exist; {RESTORE}"
+                ))
+            })?;
+            let OpenOrder { account, side, state, .. } = open;
+            let key = BalanceKey { account: *account, asset: listed.spec.pays(*side) };
+            let units = listed.spec.held(*side, state.price, state.left, state.carry);
+            self.add(key, Amount::new(units));
+        }
+        Ok(())
     }
 
     fn add(&mut self, key: BalanceKey, amount: Amount) {
@@ -295,8 +322,8 @@ fn wrong_held(key: BalanceKey, held: Amount, expected: Option<u128>) -> StoreErr
     let BalanceKey { account, asset } = key;
     let expected = expected.map_or("more than 128 bits hold".into(), |sum| sum.to_string());
     StoreError::Damaged(format!(
-        "account {account} has {held} of asset {asset} set aside, but its open holds add up to \
-         {expected}; {RESTORE}"
+        "account {account} has {held} of asset {asset} set aside, but its open holds and orders \
+         add up to {expected}; {RESTORE}"
     ))
 }
 
@@ -330,17 +357,18 @@ fn check_newest(what: &str, newest: CommitSeq, recovered: &Recovered) -> Result<
 }
 
 /// Shows the latest state of every balance, by account and asset, and checks that they add up to
-/// the supplies, and that what is held of each is what `holds`, all open ones, have set aside.
+/// the supplies, and that what is held of each is what open holds and orders, all of them, have set aside.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when they do not, or when a version is newer than the journal.
 pub fn balances(
     store: &dyn VersionStore,
     recovered: &Recovered,
-    holds: &[Hold],
+    (holds, orders, directory): (&[Hold], &[StoredOrder], &Directory),
     mut balance: impl FnMut(BalanceKey, Balance, CommitSeq),
 ) -> Result<u64, StoreError> {
     let mut held = HeldSums::of(holds)?;
+    held.add_orders(orders, directory)?;
     let mut sums: BTreeMap<AssetId, Option<u128>> = BTreeMap::new();
     let mut newest = CommitSeq::default();
     let (mut count, mut wrong) = (0, Ok(()));

@@ -5,6 +5,7 @@
 //! * each balance that it changes is what the one before and its operation make of it, none below
 //!   zero (I6), and per asset the movements sum to zero (I5);
 //! * a hold that it ends was open, and is the one that was made; an expiry was due;
+//! * an order that it touches was open, and loses as much as it trades;
 //! * while an exclusive hold is open, nobody else takes from the balances that it debits;
 //! * everything that a transaction read was current;
 //! * a reference is credited once.
@@ -21,12 +22,15 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use super::journal::{CommitRecord, Violation, check_conservation, supply_change};
+use super::orders::{StoredOrder, Traded};
 use super::recovery::Tail;
 use super::{Journal, RecordVersion, StoreError, VersionStore};
+use crate::market::{MarketSpec, OpenOrder, OrderState, OrderUpdate, Standing};
 use crate::message::{Op, Row, Side, Txn};
 use crate::request::{Action, Command, Hold, Transact};
 use crate::types::{
-    Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, Subject, Time, Token,
+    Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Subject, Time,
+    Token,
 };
 
 /// The first thing that is off.
@@ -84,6 +88,10 @@ pub struct State {
     pub balances: Table<BalanceKey, (CommitSeq, Balance)>,
     /// Open holds.
     pub holds: Table<Token, Hold>,
+    /// Open orders.
+    pub orders: Table<RequestId, StoredOrder>,
+    /// Markets, by number.
+    pub markets: Vec<MarketSpec>,
     /// Every key that was ever written, with its newest value.
     pub records: Table<Key, RecordVersion>,
     /// Deposits less withdrawals.
@@ -116,6 +124,9 @@ impl State {
         if let Some(hold) = commit.made() {
             self.make_hold(txn, hold)?;
         }
+        if let Some(traded) = commit.traded() {
+            self.trade(&traded, seq)?;
+        }
         match &txn.command {
             Command::Deposit(to) => {
                 if let Some(hash) = to.reference_hash()
@@ -128,6 +139,7 @@ impl State {
                 }
             }
             Command::Transact(transact) => self.write(transact, seq),
+            Command::PutMarket(spec) => self.put_market(spec),
             _ => {}
         }
         self.move_supply(txn, seq)
@@ -163,6 +175,49 @@ impl State {
         }
         *now = (seq, becomes);
         self.rows.push(Row { before, after: becomes });
+        Ok(())
+    }
+
+    fn put_market(&mut self, spec: &MarketSpec) {
+        if !self.markets.iter().any(|known| known.name == spec.name) {
+            self.markets.push(spec.clone());
+        }
+    }
+
+    /// What a market made of a request: who trades has the quantity, and who stood is not forgotten.
+    fn trade(&mut self, traded: &Traded, seq: CommitSeq) -> Result<(), Failure> {
+        let Traded { request, placed, settlement } = traded;
+        for update in &settlement.orders {
+            let OrderUpdate { order, account, state, standing } = update;
+            let is_new = placed.as_ref().filter(|_| order == request);
+            let before = match (is_new, self.orders.remove(order)) {
+                (None, Some(before)) => before,
+                (Some((placed, ends_at)), None) => {
+                    StoredOrder::new(*order, placed, *ends_at, OrderState::default())
+                }
+                (None, None) => {
+                    return Err(found(seq, format!("order {order} is touched, but is not open")));
+                }
+                (Some(_), Some(_)) => {
+                    return Err(found(seq, format!("order {order} is placed a second time")));
+                }
+            };
+            let as_maker = settlement.fills.iter().filter(|fill| fill.maker == *order);
+            let as_maker: u64 = as_maker.map(|fill| fill.lots.0).sum();
+            let all: u64 = settlement.fills.iter().map(|fill| fill.lots.0).sum();
+            let traded = state.filled.0.checked_sub(before.open.state.filled.0);
+            if traded != Some(as_maker) && traded != Some(all) {
+                let what = format!("order {order} has traded otherwise than the trades say");
+                return Err(found(seq, what));
+            }
+            if before.open.account != *account || before.market != settlement.market {
+                return Err(found(seq, format!("order {order} is touched as another's")));
+            }
+            if *standing == Standing::Open {
+                let open = OpenOrder { state: *state, ..before.open };
+                self.orders.insert(*order, StoredOrder { open, ..before });
+            }
+        }
         Ok(())
     }
 
@@ -243,7 +298,7 @@ impl State {
         Ok(())
     }
 
-    /// Checks that what is held of each balance is what the open holds have set aside of it.
+    /// Checks that what is held of each balance is what open holds and orders have set aside of it.
     ///
     /// # Errors
     /// The first balance by account and asset of which that is not so.
@@ -256,6 +311,17 @@ impl State {
                 *sum = sum.saturating_add(op.amount.get());
             }
         }
+        for StoredOrder { market, open, .. } in self.orders.values() {
+            let OpenOrder { account, side, state, .. } = open;
+            let Some(spec) = self.markets.get(market.get() as usize) else {
+                let what = format!("order {} stands in market {market}, which is none", open.order);
+                return Err(found(self.seq, what));
+            };
+            let key = BalanceKey { account: *account, asset: spec.pays(*side) };
+            let units = spec.held(*side, state.price, state.left, state.carry);
+            let sum = held.entry(key).or_default();
+            *sum = sum.saturating_add(units);
+        }
         let wrong = |(key, now): (&BalanceKey, &(CommitSeq, Balance))| {
             let sum = held.get(key).copied().unwrap_or(0);
             (now.1.held.get() != sum).then_some((*key, sum))
@@ -263,7 +329,7 @@ impl State {
         let Some((key, sum)) = self.balances.iter().filter_map(wrong).min() else { return Ok(()) };
         let (BalanceKey { account, asset }, (seq, now)) = (key, self.balances[&key]);
         let what = format!(
-            "{} of asset {asset} of account {account} is held, but its open holds add up to {sum}",
+            "{} of asset {asset} of account {account} is held, but its open holds and orders add up to {sum}",
             now.held
         );
         Err(found(seq, what))
@@ -308,6 +374,7 @@ pub fn compare(state: &State, store: &dyn VersionStore) -> Result<(), Failure> {
     compare_records(state, store)?;
     if applied.outcomes.seq == seq {
         compare_holds(&state.holds, seq, store)?;
+        compare_orders(&state.orders, seq, store)?;
     }
     Ok(())
 }
@@ -382,6 +449,24 @@ pub(super) fn compare_holds(
             };
             Err(found(seq, what))
         }
+    }
+}
+
+/// Checks that the stored open orders are those that the journal led to at `seq`.
+///
+/// # Errors
+/// The lowest order that differs, or what the disk says.
+pub(super) fn compare_orders(
+    orders: &Table<RequestId, StoredOrder>,
+    seq: CommitSeq,
+    store: &dyn VersionStore,
+) -> Result<(), Failure> {
+    let stored = store.open_orders()?.into_iter().map(|stored| (stored.open.order, stored));
+    let stored: Table<RequestId, StoredOrder> = stored.collect();
+    let ids = orders.keys().chain(stored.keys());
+    match ids.filter(|id| orders.get(*id) != stored.get(*id)).min() {
+        None => Ok(()),
+        Some(order) => Err(found(seq, format!("order {order} is not stored as it stands"))),
     }
 }
 

@@ -9,7 +9,7 @@ use crosslatch::types::{AccountId, Amount, AssetId, Balance, BalanceKey, CommitS
 use crate::wide::Wide;
 use crate::{balance, edge};
 
-const SIDES: [Side; 8] = [
+const SIDES: [Side; 10] = [
     Side::Debit,
     Side::Credit,
     Side::SetAside,
@@ -18,6 +18,8 @@ const SIDES: [Side; 8] = [
     Side::Release,
     Side::Deliver,
     Side::Check,
+    Side::Gain,
+    Side::Yield,
 ];
 
 fn amount(number: Option<u128>) -> Option<Amount> {
@@ -25,8 +27,11 @@ fn amount(number: Option<u128>) -> Option<Amount> {
 }
 
 /// What an operation takes from and adds to (available, held).
-fn changes(side: Side, amount: u128) -> [(u128, u128); 2] {
+fn changes(side: Side, amount: u128, held: i128) -> [(u128, u128); 2] {
+    let of_held = if held < 0 { (held.unsigned_abs(), 0) } else { (0, held.unsigned_abs()) };
     match side {
+        Side::Gain => [(0, amount), of_held],
+        Side::Yield => [(amount, 0), of_held],
         Side::Debit => [(amount, 0), (0, 0)],
         Side::Credit | Side::Deliver => [(0, amount), (0, 0)],
         Side::SetAside | Side::Lock => [(amount, 0), (0, amount)],
@@ -36,9 +41,19 @@ fn changes(side: Side, amount: u128) -> [(u128, u128); 2] {
     }
 }
 
+/// What only markets do changes what is held by a number of its own.
+fn op(key: BalanceKey, side: Side, amount: u128, held: u128) -> Op {
+    let held = if side.is_of_market() { held.cast_signed() } else { 0 };
+    Op { held, ..Op::new(key, side, Amount::new(amount)) }
+}
+
 /// The balance after an operation, if there is one.
-fn expected(side: Side, amount: u128, before: Balance) -> Option<Balance> {
-    let parts = [before.available.get(), before.held.get()].into_iter().zip(changes(side, amount));
+fn expected(op: &Op, before: Balance) -> Option<Balance> {
+    let parts = [before.available.get(), before.held.get()].into_iter().zip(changes(
+        op.side,
+        op.amount.get(),
+        op.held,
+    ));
     let after: Vec<Wide> = parts
         .map(|(part, (less, more))| Wide::of(part).plus(Wide::of(more)).minus(Wide::of(less)))
         .collect::<Option<_>>()?;
@@ -68,11 +83,13 @@ proptest! {
     }
 
     #[test]
-    fn operations_are_exact_or_impossible(side in prop::sample::select(&SIDES), n in edge(), before in balance()) {
+    fn operations_are_exact_or_impossible(
+        side in prop::sample::select(&SIDES), n in edge(), held in edge(), before in balance(),
+    ) {
         let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
-        let op = Op { key, side, amount: Amount::new(n) };
+        let op = op(key, side, n, held);
         let after = op.apply(before);
-        prop_assert_eq!(after, expected(side, n, before));
+        prop_assert_eq!(after, expected(&op, before));
         if let Some(after) = after {
             prop_assert_eq!(op.undo(after), Some(before));
         }
@@ -80,14 +97,15 @@ proptest! {
 
     #[test]
     fn only_what_an_operation_leads_to_can_be_undone(
-        side in prop::sample::select(&SIDES), n in edge(), (available, held) in (edge(), edge()),
+        side in prop::sample::select(&SIDES), (n, by) in (edge(), edge()),
+        (available, held) in (edge(), edge()),
     ) {
         let key = BalanceKey { account: AccountId::new(1), asset: AssetId::new(0) };
-        let op = Op { key, side, amount: Amount::new(n) };
+        let op = op(key, side, n, by);
         // Not every pair is a balance.
         let after = Balance { available: Amount::new(available), held: Amount::new(held) };
         if let Some(before) = op.undo(after) {
-            prop_assert_eq!(expected(side, n, before), Some(after));
+            prop_assert_eq!(expected(&op, before), Some(after));
         }
     }
 

@@ -57,7 +57,7 @@ fn expected(legs: &[Leg]) -> Option<Vec<Op>> {
             Some(rest) if rest > Wide::default() => (Side::Debit, rest),
             _ => (Side::Credit, into.minus(out).unwrap()),
         };
-        Some(Op { key, side, amount: Amount::new(amount.get()?) })
+        Some(Op::new(key, side, Amount::new(amount.get()?)))
     };
     let ops: Vec<Op> = sums(legs).into_iter().map(net).collect::<Option<_>>()?;
     ops.iter().any(|op| op.amount > Amount::ZERO).then_some(ops)

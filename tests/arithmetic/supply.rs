@@ -50,7 +50,7 @@ impl Venue {
         let limits = Limits { shards: 1, ..Limits::default() };
         let directory = Arc::new(directory());
         let now = Time::new(1_000_000_000);
-        let start = Start { last_seq: CommitSeq::default(), supply: vec![], holds: vec![] };
+        let start = Start { last_seq: CommitSeq::default(), ..Start::default() };
         let ids = Ids::new(now, 10_000, 100);
         let machine = Machine::new(&limits, directory.clone(), Nothing, ids, start);
         let shard = Balances::new(0, 1, CommitSeq::default(), 100);

@@ -274,6 +274,7 @@ impl State {
             Command::RemoveLink { account, chain } => {
                 self.accounts.get_mut(account).expect("it exists").remove(chain);
             }
+            other => unreachable!("nobody here asks for {}", other.kind()),
         }
     }
 }

@@ -185,7 +185,7 @@ impl World {
         let now = Time::new(1_000_000_000_000);
         let store = Store::default();
         let ids = Ids::new(now, 10_000, rng.random_range(1..200));
-        let start = Start { last_seq: START, supply, holds: Vec::new() };
+        let start = Start { last_seq: START, supply, ..Start::default() };
         let versions = funded.iter().map(|(key, _)| (Subject::Balance(*key), START)).collect();
         let speeds = (0..2 * shards + 7).map(|_| [1, 4, 20][rng.random_range(0..3)]).collect();
         Self {

@@ -308,6 +308,7 @@ mod tests {
             legs: SmallVec::new(),
             change: None,
             hold: None,
+            settlement: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crosslatch::coordinator;
 use crosslatch::engine::Engine;
 use crosslatch::engine::assembly::{Foundation, Parts, StoreSeen};
 use crosslatch::error::Error;
+use crosslatch::matcher::Matcher;
 use crosslatch::message::{Vote, Votes};
 use crosslatch::shard::Shard;
 use crosslatch::store::commit_log::{self, Next};
@@ -114,6 +115,7 @@ pub enum Move {
     Deliver(usize),
     Coordinator,
     Shard(usize),
+    Market(usize),
     Log,
     Gather,
     Fold,
@@ -131,6 +133,7 @@ pub struct Node {
 struct Moving {
     coordinator: coordinator::Actor<StoreSeen>,
     shards: Vec<Shard>,
+    matchers: Vec<Matcher>,
     log: commit_log::Actor,
     materializer: Materializer,
     relays: Vec<Box<dyn Deliver>>,
@@ -147,11 +150,19 @@ impl Node {
     pub fn start(limits: Limits, foundation: Foundation) -> Result<Self, Error> {
         let hours = limits.history_retention_hours.max(1);
         let (engine, parts) = Parts::assemble(limits, foundation)?;
-        let Parts { mut coordinator, mut shards, log, materializer, retention, .. } = parts;
+        let Parts {
+            mut coordinator, mut shards, mut matchers, log, materializer, retention, ..
+        } = parts;
         let mut relays: Vec<Box<dyn Deliver>> = vec![Box::new(Relay::before(&mut coordinator.log))];
         let votes = Rc::new(Cell::new(VoteCounts::default()));
         for to_shard in &mut coordinator.shards {
             relays.push(Box::new(Relay::before(to_shard)));
+        }
+        for to_market in &mut coordinator.markets {
+            relays.push(Box::new(Relay::before(to_market)));
+        }
+        for matcher in &mut matchers {
+            relays.push(Box::new(Relay::before(&mut matcher.answers)));
         }
         for shard in &mut shards {
             let seen = votes.clone();
@@ -162,6 +173,7 @@ impl Node {
         let moving = Moving {
             coordinator: coordinator::Actor::new(coordinator),
             shards,
+            matchers,
             log,
             materializer,
             relays,
@@ -176,7 +188,8 @@ impl Node {
 
     /// How many moves there are at most, and the place of each among them.
     pub fn places(&self) -> usize {
-        self.moving.relays.len() + self.moving.shards.len() + 4
+        let Moving { relays, shards, matchers, .. } = &self.moving;
+        relays.len() + shards.len() + matchers.len() + 4
     }
 
     /// Everything that can move now, each with its place.
@@ -233,7 +246,11 @@ impl Node {
         while moving.coordinator.step()? == coordinator::Round::Done {
             moving.settle()?;
         }
-        let Moving { coordinator, mut shards, mut log, mut materializer, mut relays, .. } = moving;
+        let Moving {
+            coordinator, mut shards, matchers, mut log, mut materializer, mut relays, ..
+        } = moving;
+        // Everything is decided: nobody asks them any more.
+        drop(matchers);
         drop(coordinator);
         loop {
             relays.iter_mut().for_each(|relay| relay.deliver());
@@ -254,6 +271,7 @@ impl Node {
 impl Moving {
     fn moves(&mut self, mut add: impl FnMut(usize, Move)) {
         let (relays, shards) = (self.relays.len(), self.shards.len());
+        let matchers = self.matchers.len();
         for (number, relay) in self.relays.iter().enumerate() {
             if relay.is_waiting() {
                 add(number, Move::Deliver(number));
@@ -264,6 +282,11 @@ impl Moving {
                 add(relays + number, Move::Shard(number));
             }
         }
+        for (number, matcher) in self.matchers.iter().enumerate() {
+            if !matcher.mailbox.is_empty() {
+                add(relays + shards + number, Move::Market(number));
+            }
+        }
         let others = [
             (self.coordinator.has_work(), Move::Coordinator),
             (self.log_ready, Move::Log),
@@ -271,7 +294,7 @@ impl Moving {
             (self.gathered, Move::Fold),
         ];
         for (place, (_, other)) in others.into_iter().enumerate().filter(|(_, (can, _))| *can) {
-            add(relays + shards + place, other);
+            add(relays + shards + matchers + place, other);
         }
     }
 
@@ -283,6 +306,7 @@ impl Moving {
             }
             Move::Coordinator => drop(self.coordinator.step()?),
             Move::Shard(number) => drop(self.shards[number].step()),
+            Move::Market(number) => drop(self.matchers[number].step()),
             Move::Log => {
                 let next = self.log.step().map_err(|error| error.to_string())?;
                 self.log_ready = next == Next::Nothing;

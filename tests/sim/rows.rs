@@ -3,16 +3,19 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crosslatch::market::order::Price;
 use crosslatch::message::BalanceNow;
 use crosslatch::request::Hold;
 use crosslatch::store::keys::{self, IdIndex, KeyKind};
+use crosslatch::store::orders::{self, StoredOrder};
 use crosslatch::store::versions::{self, PackReader};
 use crosslatch::store::{
     Applied, Family, FamilyWriter, Position, RecordVersion, StoreError, VersionStore, holds,
     outcomes, records, references,
 };
 use crosslatch::types::{
-    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token,
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId,
+    Token,
 };
 
 use crate::disk::{Disk, Fold, Rows, State};
@@ -146,6 +149,25 @@ impl VersionStore for Disk {
             for (key, value) in of_kind(&state.rows[OUTCOMES], KeyKind::Hold) {
                 hold(holds::decode(key, value).expect("a hold"));
             }
+        })
+    }
+
+    fn open_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
+        self.read(|state| {
+            let rows = |kind| of_kind(&state.rows[OUTCOMES], kind);
+            let placed = rows(KeyKind::Order);
+            let placed = placed.map(|(key, value)| orders::decode(key, value).expect("an order"));
+            let states = rows(KeyKind::OrderState);
+            let states =
+                states.map(|(key, value)| orders::decode_state(key, value).expect("a state"));
+            orders::join(placed.collect(), states.collect()).expect("each has both")
+        })
+    }
+
+    fn last_prices(&self) -> Result<Vec<(MarketId, Price)>, StoreError> {
+        self.read(|state| {
+            let rows = of_kind(&state.rows[OUTCOMES], KeyKind::LastPrice);
+            rows.map(|(key, value)| orders::decode_price(key, value).expect("a price")).collect()
         })
     }
 

@@ -485,6 +485,7 @@ fn step_number(step: Step) -> u64 {
     match step {
         Step::Move(Move::Deliver(number)) => 100 + number as u64,
         Step::Move(Move::Shard(number)) => 200 + number as u64,
+        Step::Move(Move::Market(number)) => 400 + number as u64,
         Step::Move(Move::Coordinator) => 1,
         Step::Move(Move::Log) => 2,
         Step::Move(Move::Gather) => 3,

@@ -306,6 +306,7 @@ impl Oracle {
             Command::RemoveLink { account, chain } => {
                 self.accounts.entry(*account).or_default().remove(chain);
             }
+            other => unreachable!("nobody here asks for {}", other.kind()),
         }
     }
 

@@ -125,6 +125,7 @@ impl Oracle {
             Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
                 Steps::new()
             }
+            other => unreachable!("nobody here asks for {}", other.kind()),
         }
     }
 
@@ -332,6 +333,7 @@ impl Oracle {
     /// What a refusal says beyond its code must be so.
     pub(super) fn check_claim(&self, command: &Command, reject: &Reject) {
         let is_true = match reject {
+            Reject::Order(fault) => unreachable!("nobody here trades: {fault}"),
             Reject::InsufficientFunds { account, asset, short_by, seq } => {
                 let key = BalanceKey { account: *account, asset: *asset };
                 let (out, _) = self.moved(command, key);

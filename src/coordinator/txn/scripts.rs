@@ -84,7 +84,7 @@ struct World {
 
 fn machine(limits: &Limits, supply: Vec<Amount>, store: &Store) -> Machine<Store> {
     let ids = Ids::new(START, 10_000, 1_000_000);
-    let start = Start { last_seq: LAST_SEQ, supply, holds: Vec::new() };
+    let start = Start { last_seq: LAST_SEQ, supply, ..Start::default() };
     Machine::new(limits, Arc::new(crate::scripts::directory()), store.clone(), ids, start)
 }
 

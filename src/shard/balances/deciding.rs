@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::{Accounts, Balances, Exceptional, Grants};
 use crate::faults::{Bug, planted};
-use crate::message::{Applied, Decision, Row, Side, Txn, TxnRef, Vote, Votes};
+use crate::message::{Applied, Decision, Op, Row, Side, Txn, TxnRef, Vote, Votes};
 use crate::request::Command;
 use crate::shard::slots::{NO_SLOT, SlotOp, adds};
 use crate::types::{CommitSeq, Token};
@@ -32,16 +32,22 @@ impl Balances {
         // Taken out while balances change; nobody looks for a batch meanwhile.
         let mut grants = std::mem::take(&mut self.grants);
         let first = self.grants_first;
+        // What an order had reserved goes first: what it came to takes from that in this decision.
+        for at in decision.deferred.iter().copied() {
+            let grants = decided(&mut grants, first, at);
+            if self.has_part(grants.txn(at)) {
+                self.abort(at, grants);
+            }
+        }
         for (seq, at) in (decision.first_seq.get()..).zip(&decision.commits) {
             let grants = decided(&mut grants, first, *at);
             self.commit(*at, grants, CommitSeq::new(seq), accounts, applied);
         }
         self.applied = decision.last_seq();
-        let refused = decision.refusals.iter().map(|refused| refused.txn);
-        for at in refused.chain(decision.deferred.iter().copied()) {
-            let grants = decided(&mut grants, first, at);
-            if self.has_part(grants.txn(at)) {
-                self.abort(at, grants);
+        for refused in &decision.refusals {
+            let grants = decided(&mut grants, first, refused.txn);
+            if self.has_part(grants.txn(refused.txn)) {
+                self.abort(refused.txn, grants);
             }
         }
         let repeats = decision.repeats.iter().map(|repeated| repeated.txn);
@@ -76,12 +82,21 @@ impl Balances {
             self.assert_current(transact);
         }
         let ops = grants.ops(at.index);
+        let (shard, shards) = (self.shard, self.shards);
+        let is_mine = move |op: &Op| op.key.account.shard(shards) == shard;
+        let mut whole = txn.settlement().map(|_| txn.ops().filter(is_mine));
         for op in ops {
             if !op.side.has_row() {
                 continue;
             }
             let before = self.slots.balance(op.slot);
-            self.slots.settle(op, seq);
+            match &mut whole {
+                None => self.slots.settle(op, seq),
+                Some(ops) => {
+                    let whole = ops.next().expect("as many as were looked up");
+                    self.slots.settle_move(op, &whole, seq);
+                }
+            }
             let after = self.slots.balance(op.slot);
             if self.slots.is_contended(op.slot) {
                 self.resolved(at, op);

@@ -49,7 +49,9 @@ impl Balances {
             for op in txn.ops() {
                 if self.owns(&op) {
                     let slot = self.slot_for(&op, accounts);
-                    ops.push(SlotOp { side: op.side, slot, amount: op.amount });
+                    // What a yield takes is granted to the request that reserved it.
+                    let amount = if op.side == Side::Yield { Amount::ZERO } else { op.amount };
+                    ops.push(SlotOp { side: op.side, slot, amount });
                 }
             }
         }
@@ -69,7 +71,9 @@ impl Balances {
         match op.side {
             Side::Credit if check(op.key, accounts).is_ok() => self.insert(op.key, true),
             // Its owner was linked when the hold was made.
-            Side::Deliver => self.insert(op.key, check(op.key, accounts).is_ok()),
+            Side::Deliver | Side::Gain | Side::Yield => {
+                self.insert(op.key, check(op.key, accounts).is_ok())
+            }
             _ => NO_SLOT,
         }
     }
@@ -126,7 +130,8 @@ impl Balances {
         op: &SlotOp,
         accounts: &impl Accounts,
     ) -> Option<Reject> {
-        if matches!(op.side, Side::Spend | Side::Release | Side::Deliver) {
+        if matches!(op.side, Side::Spend | Side::Release | Side::Deliver) || op.side.is_of_market()
+        {
             assert!(op.slot != NO_SLOT, "what a hold set aside is there");
             return None;
         }

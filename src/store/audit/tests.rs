@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::error::Reject;
+use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::{Action, AssetSpec, Hold};
 use crate::store::log_core::{Effects, LogCore, LogStart};
@@ -13,7 +14,7 @@ use crate::store::tests::world::{
     Fate, Told, Value, World, deposit_as, prepare, resolve, swap, withdraw, write,
 };
 use crate::store::{Family, FamilyWriter, RecordVersion};
-use crate::types::{ChainId, ChainKind, Time};
+use crate::types::{ChainId, ChainKind, MarketId, Time};
 
 /// What RocksDB would hold.
 #[derive(Clone, Default)]
@@ -115,6 +116,14 @@ impl VersionStore for Toy {
     fn open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Stored<()> {
         self.holds.values().cloned().for_each(hold);
         Ok(())
+    }
+
+    fn open_orders(&self) -> Stored<Vec<StoredOrder>> {
+        Ok(Vec::new())
+    }
+
+    fn last_prices(&self) -> Stored<Vec<(MarketId, Price)>> {
+        Ok(Vec::new())
     }
 
     fn block_resolving(&self, token: Token) -> Stored<Option<BlockNumber>> {

@@ -12,6 +12,7 @@
 //! | 7 prepare | as a swap; then 1 if exclusive, else 0 (1); milliseconds that it stands: varint |
 //! | 8 commit, 9 rollback, 11 confirm, 12 cancel, 13 expire | token: raw 16, most significant byte first |
 //! | 14 transaction | see `transact.rs` |
+//! | 15 market, 16 halt, 17 resume, 18 order, 19 amend, 20 cancel, 21 expire, 22 cancel all | see `order.rs` |
 //!
 //! Code 3 was a withdrawal that left at once. It is retired.
 //!
@@ -23,7 +24,7 @@
 //! Equal bytes mean equal commands, which is why their hash can be a request's digest.
 
 use super::bytes::{Flaw, Reader, Writer, count, count_word};
-use super::transact;
+use super::{fault, order, transact};
 use crate::address::{Address, Link};
 use crate::config::{
     ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, LINKS_PER_REQUEST_MAX, REFERENCE_BYTES_MAX,
@@ -46,8 +47,16 @@ const ROLLBACK: u8 = 9;
 const WITHDRAW: u8 = 10;
 const CONFIRM: u8 = 11;
 const CANCEL: u8 = 12;
-pub(super) const EXPIRE: u8 = 13;
+const EXPIRE: u8 = 13;
 const TRANSACT: u8 = 14;
+const PUT_MARKET: u8 = 15;
+const HALT_MARKET: u8 = 16;
+const RESUME_MARKET: u8 = 17;
+const ORDER: u8 = 18;
+const AMEND: u8 = 19;
+const CANCEL_ORDER: u8 = 20;
+const EXPIRE_ORDER: u8 = 21;
+const CANCEL_ALL: u8 = 22;
 /// Added to the kind when a deadline follows.
 const HAS_DEADLINE: u8 = 0x80;
 /// A payer's count, where a leg answers the one before it; the payee's is 0 then.
@@ -89,6 +98,14 @@ const fn kind(command: &Command) -> u8 {
             Action::Expire => EXPIRE,
         },
         Command::Transact(_) => TRANSACT,
+        Command::PutMarket(_) => PUT_MARKET,
+        Command::SwitchMarket { halted: true, .. } => HALT_MARKET,
+        Command::SwitchMarket { halted: false, .. } => RESUME_MARKET,
+        Command::Order(_) => ORDER,
+        Command::Amend(_) => AMEND,
+        Command::Cancel(_) => CANCEL_ORDER,
+        Command::ExpireOrder(_) => EXPIRE_ORDER,
+        Command::CancelAll { .. } => CANCEL_ALL,
     }
 }
 
@@ -106,7 +123,15 @@ pub(super) const fn action(kind: u8) -> Option<Action> {
 
 /// Whether commits of that kind never do anything but move balances and change the directory.
 pub(super) const fn is_eventless(kind: u8) -> bool {
-    matches!(kind, SWAP | PUT_ASSET | PUT_ACCOUNT | REMOVE_LINK)
+    matches!(
+        kind,
+        SWAP | PUT_ASSET | PUT_ACCOUNT | REMOVE_LINK | PUT_MARKET | HALT_MARKET | RESUME_MARKET
+    )
+}
+
+/// Whether commits of that kind are nobody's request, and have no outcome: the engine itself asked.
+pub(super) const fn is_nobodys(kind: u8) -> bool {
+    matches!(kind, EXPIRE | EXPIRE_ORDER)
 }
 
 /// Writes the number of legs, and each.
@@ -151,6 +176,15 @@ fn write_rare(command: &Command, to: &mut Writer) {
         }
         Command::Resolve(resolve) => write_token(resolve.token, to),
         Command::Transact(transact) => transact::write(transact, to),
+        Command::PutMarket(spec) => order::write_market(spec, to),
+        Command::SwitchMarket { market, .. } => to.varint(market.get()),
+        Command::Order(order) => order::write(order, to),
+        Command::Amend(amend) => order::write_amend(amend, to),
+        Command::Cancel(order) | Command::ExpireOrder(order) => fault::write_id(*order, to),
+        Command::CancelAll { account, market } => {
+            to.varint(account.get());
+            to.varint(market.get());
+        }
         Command::PutAsset(spec) => {
             to.text(&spec.name);
             to.varint(spec.chain.get());
@@ -197,6 +231,16 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time), Flaw> {
         }
         PREPARE => Command::Prepare(Box::new(read_prepare(from)?)),
         TRANSACT => Command::Transact(Box::new(transact::read(from)?)),
+        PUT_MARKET => Command::PutMarket(Box::new(order::read_market_spec(from)?)),
+        HALT_MARKET => Command::SwitchMarket { market: fault::read_market(from)?, halted: true },
+        RESUME_MARKET => Command::SwitchMarket { market: fault::read_market(from)?, halted: false },
+        ORDER => Command::Order(Box::new(order::read(from)?)),
+        AMEND => Command::Amend(order::read_amend(from)?),
+        CANCEL_ORDER => Command::Cancel(fault::read_id(from)?),
+        EXPIRE_ORDER => Command::ExpireOrder(fault::read_id(from)?),
+        CANCEL_ALL => {
+            Command::CancelAll { account: read_account(from)?, market: fault::read_market(from)? }
+        }
         kind => {
             let action = action(kind).ok_or("is of a kind that this build does not know")?;
             Command::Resolve(Resolve { token: read_token(from)?, action })

@@ -92,7 +92,7 @@ fn miscounted(txn: &Txn, rows: usize) -> Violation {
 
 #[cold]
 fn wrong_row(txn: &Txn, op: Op, row: &Row) -> Violation {
-    let Op { key, side, amount } = op;
+    let Op { key, side, amount, .. } = op;
     let Row { before, after } = row;
     Violation(format!(
         "request {}: a {side:?} of {amount} leaves account {}, asset {} with {} + {} after {} + {}",

@@ -3,8 +3,9 @@
 //!
 //! | command | bytes |
 //! |---|---|
-//! | prepare | when it ends by itself: raw 8, in microseconds |
+//! | prepare, order good till date | when it ends by itself: raw 8, in microseconds |
 //! | commit, rollback, confirm, cancel, expire | the hold that it ends |
+//! | order (after that), amend, cancel, expire, cancel all | what the market made of it, see `settlement.rs` |
 //! | any other | nothing |
 //!
 //! | part of a hold | bytes |
@@ -15,9 +16,9 @@
 //! | swap or transfer | as in a command |
 
 use super::bytes::{Flaw, Reader, Writer};
-use super::command;
+use super::{command, settlement};
 use crate::message::Txn;
-use crate::request::{Action, Command, Hold, Purpose, Request, Resolve};
+use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Stands};
 use crate::types::{RequestId, Time, Token};
 
 /// Codes of what a hold is for. Persisted: never renumbered, never used again.
@@ -36,8 +37,18 @@ pub(super) fn write_added(txn: &Txn, to: &mut Writer) {
         Command::Resolve(_) => {
             write_hold(txn.hold().expect("what ends a hold has been told which"), to);
         }
+        of_market if of_market.is_of_market() => {
+            if ends_by_itself(of_market) {
+                write_time(txn.expires_at, to);
+            }
+            settlement::write(txn.settlement().expect("the market has said what it comes to"), to);
+        }
         _ => {}
     }
+}
+
+fn ends_by_itself(command: &Command) -> bool {
+    matches!(command, Command::Order(order) if matches!(order.stands, Stands::Gtd { .. }))
 }
 
 fn write_time(time: Time, to: &mut Writer) {
@@ -86,6 +97,12 @@ pub(super) fn read_txn(request: Request, digest: u64, from: &mut Reader<'_>) -> 
     let mut txn = Txn::new(request, digest, 1).map_err(|_| IMPOSSIBLE)?;
     if matches!(txn.command, Command::Prepare(_)) {
         txn.expires_at = read_time(from)?;
+    }
+    if ends_by_itself(&txn.command) {
+        txn.expires_at = read_time(from)?;
+    }
+    if txn.command.is_of_market() {
+        txn.settle(settlement::read(from)?, 1);
     }
     Ok(txn)
 }

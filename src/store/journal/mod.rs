@@ -24,9 +24,12 @@ pub(in crate::store) mod bytes;
 mod builder;
 mod command;
 mod conservation;
+mod fault;
 mod hold;
+mod order;
 mod record;
 mod refusal;
+mod settlement;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
@@ -37,6 +40,7 @@ mod transact;
 
 use thiserror::Error;
 
+use super::orders::Traded;
 use crate::message::Proof;
 use crate::request::{Command, Hold, Receipt, Write};
 use crate::types::{
@@ -48,6 +52,7 @@ pub use builder::BlockBuilder;
 pub use conservation::{Violation, check_conservation, supply_change};
 pub use record::{CommitRecord, decode_command, digest, encode_command};
 pub use refusal::{RefusalRecord, Verdict};
+pub(in crate::store) use settlement::{read_state, write_state};
 
 /// The version of the layout that this build writes, and the only one that it reads.
 pub const FORMAT_VERSION: u16 = 2;
@@ -211,6 +216,8 @@ pub enum Event {
     Credited(AssetId, u128),
     /// A value was written under a caller's key, or deleted.
     Wrote(Write),
+    /// A market's request was settled.
+    Traded(Box<Traded>),
 }
 
 impl Block {
@@ -346,6 +353,10 @@ impl Block {
             if let Some(hold) = record.made() {
                 visit(seq, Event::Held(hold));
             }
+            if let Some(traded) = record.traded() {
+                visit(seq, Event::Traded(Box::new(traded)));
+                continue;
+            }
             match record.txn.command {
                 Command::Deposit(to) => {
                     if let Some(hash) = to.reference_hash() {
@@ -412,7 +423,7 @@ impl Block {
         for index in 0..self.records.offsets.len() as u32 {
             let mut record = self.record(index);
             let left_out = if index < self.header.commits {
-                self.records.eventful && record::kind(record.clone()) == Ok(command::EXPIRE)
+                self.records.eventful && record::kind(record.clone()).is_ok_and(command::is_nobodys)
             } else {
                 refusal::is_reuse(record.clone())
             };

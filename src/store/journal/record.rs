@@ -21,6 +21,7 @@ use crate::message::{Op, Row, Side, Txn};
 use crate::request::{
     Action, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Request, Transfer,
 };
+use crate::store::orders::Traded;
 use crate::types::{
     Amount, Balance, BalanceKey, CommitSeq, Leg, RequestId, Resolution, Time, Token,
 };
@@ -93,6 +94,16 @@ impl CommitRecord {
         Some(Hold { token, purpose, exclusive, expires_at, since: self.seq })
     }
 
+    /// What it did to orders; `None` if it is no market's.
+    pub fn traded(&self) -> Option<Traded> {
+        let settlement = self.txn.settlement()?.clone();
+        let placed = match &self.txn.command {
+            Command::Order(order) => Some(((**order).clone(), self.txn.expires_at)),
+            _ => None,
+        };
+        Some(Traded { request: self.txn.id, placed, settlement })
+    }
+
     /// The receipt; `time` is the block's.
     pub fn receipt(&self, time: Time) -> Receipt {
         let change = |key: BalanceKey| {
@@ -114,6 +125,7 @@ impl CommitRecord {
                 .transfer()
                 .map(|of| change(BalanceKey { account: of.account, asset: of.asset })),
             hold: self.hold_receipt(),
+            settlement: self.txn.settlement().cloned().map(Box::new),
         }
     }
 
@@ -292,7 +304,7 @@ fn is_sound_pair(from: &mut Reader<'_>) -> Result<bool, Flaw> {
             return Ok(false);
         }
         for (account, side) in [(payer, Side::Debit), (payee, Side::Credit)] {
-            let op = Op { key: BalanceKey { account, asset }, side, amount };
+            let op = Op::new(BalanceKey { account, asset }, side, amount);
             if op.undo(read_balance(from)?).is_none() {
                 return Ok(false);
             }

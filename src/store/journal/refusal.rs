@@ -11,7 +11,7 @@
 
 use super::bytes::{Flaw, Reader, Writer};
 use super::record::{PREAMBLE_LEN, read_preamble, write_preamble};
-use super::{command, transact};
+use super::{command, fault, transact};
 use crate::error::Reject;
 use crate::message::Txn;
 use crate::request::Refusal;
@@ -38,6 +38,7 @@ const CONFLICT: u8 = 14;
 const HELD_SHARE_EXCEEDED: u8 = 15;
 const TOO_MANY_HOLDS: u8 = 16;
 const LOCK_TIMEOUT: u8 = 17;
+const ORDER: u8 = 18;
 /// Not a reason: the request asked for what had been done before.
 const REPEAT: u8 = 128;
 
@@ -149,6 +150,7 @@ pub(super) fn write_refusal(txn: &Txn, reject: &Reject, seq: CommitSeq, to: &mut
             }
             to.varint(*max);
         }
+        Reject::Order(wrong) => fault::write(wrong, to),
     }
 }
 
@@ -172,6 +174,7 @@ fn code(reject: &Reject) -> u8 {
         Reject::InsufficientFunds { .. } => INSUFFICIENT_FUNDS,
         Reject::TooManyHolds { .. } => TOO_MANY_HOLDS,
         Reject::LockTimeout { .. } => LOCK_TIMEOUT,
+        Reject::Order(_) => ORDER,
     }
 }
 
@@ -217,6 +220,7 @@ fn read_reject(code: u8, from: &mut Reader<'_>) -> Result<Reject, Flaw> {
             Reject::TooManyHolds { account, max: from.varint_as()? }
         }
         LOCK_TIMEOUT => Reject::LockTimeout { token: command::read_token(from)? },
+        ORDER => Reject::Order(fault::read(from)?),
         _ => return Err("is refused for a reason that this build does not know"),
     })
 }

@@ -1,5 +1,7 @@
 //! Anything that can be asked, and blocks made of it: for property tests, here and of the folds.
 
+mod trading;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -7,7 +9,7 @@ use crate::address::{Address, Link};
 use crate::error::Reject;
 use crate::message::{Side, Txn};
 use crate::request::{
-    Action, AssetSpec, Prepare, Purpose, Read, Request, Resolve, Swap, Transact, Transfer,
+    Action, AssetSpec, Prepare, Purpose, Read, Request, Resolve, Stands, Swap, Transact, Transfer,
 };
 use crate::types::{AccountId, Amount, ChainId, ChainKind, Key, Leg, Subject};
 
@@ -147,6 +149,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (account(), prop::collection::vec(link(), 0..=64))
             .prop_map(|(account, links)| Command::PutAccount { account, links }),
         1 => (account(), chain()).prop_map(|(account, chain)| Command::RemoveLink { account, chain }),
+        4 => trading::command(),
     ]
 }
 
@@ -160,9 +163,9 @@ pub(super) fn txn() -> impl Strategy<Value = Txn> {
 
 /// With what the coordinator adds.
 fn decided() -> impl Strategy<Value = Txn> {
-    let added = (swap(), transfer(), any::<bool>(), time(), seq());
+    let added = (swap(), transfer(), any::<bool>(), time(), seq(), trading::settlement());
     (txn(), added).prop_filter_map("well-formed", |(mut txn, added)| {
-        let (swap, transfer, exclusive, expires_at, since) = added;
+        let (swap, transfer, exclusive, expires_at, since, settlement) = added;
         match &txn.command {
             Command::Prepare(_) => txn.expires_at = expires_at,
             Command::Resolve(Resolve { token, action }) => {
@@ -178,6 +181,13 @@ fn decided() -> impl Strategy<Value = Txn> {
                 }
                 txn.attach(hold, 1);
             }
+            Command::Order(order) => {
+                if matches!(order.stands, Stands::Gtd { .. }) {
+                    txn.expires_at = expires_at;
+                }
+                txn.settle(settlement, 1);
+            }
+            of_market if of_market.is_of_market() => txn.settle(settlement, 1),
             _ => {}
         }
         Some(txn)
@@ -194,6 +204,9 @@ pub(in crate::store) fn commit() -> impl Strategy<Value = (Txn, Vec<Balance>)> {
                 Side::Credit | Side::Deliver | Side::Release => (available + amount, held),
                 Side::SetAside | Side::Lock => (available, held + amount),
                 Side::Debit | Side::Spend | Side::Check => (available, held),
+                // As much more as it takes for the balance before not to be below nothing.
+                Side::Gain => (available + amount, held + op.held.unsigned_abs()),
+                Side::Yield => (available, held + op.held.unsigned_abs()),
             };
             Balance { available: Amount::new(available), held: Amount::new(held) }
         });
@@ -232,6 +245,7 @@ fn reject() -> impl Strategy<Value = Reject> {
         (prop::option::of(account()), any::<u64>())
             .prop_map(|(account, max)| Reject::TooManyHolds { account, max }),
         token().prop_map(|token| Reject::LockTimeout { token }),
+        trading::fault().prop_map(Reject::Order),
     ]
 }
 

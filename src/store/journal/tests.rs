@@ -64,6 +64,14 @@ fn events(seq: CommitSeq, txn: &Txn) -> Vec<Event> {
             to.reference_hash().map(|hash| Event::Credited(to.asset, hash)).into_iter().collect()
         }
         Command::Transact(transact) => transact.writes.iter().cloned().map(Event::Wrote).collect(),
+        of_market if of_market.is_of_market() => {
+            let settlement = txn.settlement().expect("it is settled").clone();
+            let placed = match of_market {
+                Command::Order(order) => Some(((**order).clone(), txn.expires_at)),
+                _ => None,
+            };
+            vec![Event::Traded(Box::new(Traded { request: txn.id, placed, settlement }))]
+        }
         _ => vec![],
     }
 }

@@ -11,13 +11,15 @@ use rocksdb::{DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions
 use super::{RocksStore, damaged, io, options};
 use crate::address::Link;
 use crate::faults::point;
+use crate::market::MarketSpec;
 use crate::request::{AssetSpec, Command};
 use crate::store::journal::{Block, decode_command, encode_command};
+use crate::store::keys::KeyKind;
 use crate::store::mark::Mark;
 use crate::store::{
     CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
 };
-use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, Time};
+use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Time};
 
 /// Families that get a few rows with every block or fold: their memtables never fill, and the log
 /// could not be deleted for as long as they keep rows of it.
@@ -31,6 +33,8 @@ pub struct RocksLog {
     write: WriteOptions,
     /// Names of the assets that have a number, in order: the next one gets the next number.
     assets: HashSet<Box<str>>,
+    /// The same of the markets.
+    markets: HashSet<Box<str>>,
     /// Bytes of the blocks since the families that are rarely full were flushed.
     unflushed_bytes: usize,
 }
@@ -45,8 +49,12 @@ impl RocksLog {
         store.assets(&mut |_, spec| {
             assets.insert(spec.name);
         })?;
+        let mut markets = HashSet::new();
+        store.markets(&mut |_, spec, _| {
+            markets.insert(spec.name);
+        })?;
         let write = options::journal_write(durability);
-        Ok(Self { store, mark, write, assets, unflushed_bytes: 0 })
+        Ok(Self { store, mark, write, assets, markets, unflushed_bytes: 0 })
     }
 
     /// Adds the directory rows that the commands leave behind.
@@ -70,12 +78,15 @@ impl RocksLog {
                 Command::RemoveLink { account, chain } => {
                     self.links(&mut accounts, *account)?.retain(|link| link.chain != *chain);
                 }
-                Command::Swap(_)
-                | Command::Deposit(_)
-                | Command::Withdraw(_)
-                | Command::Prepare(_)
-                | Command::Resolve(_)
-                | Command::Transact(_) => unreachable!("not a directory command"),
+                Command::PutMarket(spec) => self.put_market(batch, spec),
+                Command::SwitchMarket { market, halted } => {
+                    let (family, key) = (self.store.family(keys::ASSETS), keys::halted(*market));
+                    match halted {
+                        true => batch.put_cf(family, key, b""),
+                        false => batch.delete_cf(family, key),
+                    }
+                }
+                moves => unreachable!("not a directory command: {}", moves.kind()),
             }
         }
         let family = self.store.family(keys::ACCOUNTS);
@@ -98,6 +109,19 @@ impl RocksLog {
         let mut value = Vec::new();
         encode_command(&Command::PutAsset(spec.clone()), Time::NEVER, &mut value);
         batch.put_cf(self.store.family(keys::ASSETS), keys::asset(number), &value);
+    }
+
+    fn put_market(&mut self, batch: &mut WriteBatch, spec: &MarketSpec) {
+        // The same market again is accepted and changes nothing.
+        if self.markets.contains(&spec.name) {
+            return;
+        }
+        let number = u32::try_from(self.markets.len()).expect("MARKETS_MAX fits");
+        self.markets.insert(spec.name.clone());
+        let mut value = Vec::new();
+        encode_command(&Command::PutMarket(Box::new(spec.clone())), Time::NEVER, &mut value);
+        let key = keys::market(MarketId::new(number));
+        batch.put_cf(self.store.family(keys::ASSETS), key, &value);
     }
 
     /// The links of an account as this group has them so far.
@@ -221,6 +245,9 @@ impl Journal for RocksStore {
                 .ok_or_else(|| damaged(format!("family accounts has the key {key:02x?}")))?;
             row(DirectoryRow::Account(account, decode_account(account, value)?));
             Ok(())
+        })?;
+        self.markets(&mut |market, spec, halted| {
+            row(DirectoryRow::Market(market, Box::new(spec), halted));
         })
     }
 
@@ -242,8 +269,8 @@ impl Journal for RocksStore {
 impl RocksStore {
     fn assets(&self, asset: &mut dyn FnMut(AssetId, AssetSpec)) -> Result<(), StoreError> {
         let mut next = 0;
-        let rows = self.db.raw_iterator_cf_opt(self.family(keys::ASSETS), checked());
-        each_row(rows, |key, value| {
+        let kind = KeyKind::Asset;
+        self.rows_of_kind(keys::ASSETS, kind, &[kind as u8], |key, value| {
             if keys::decode_asset(key) != Some(AssetId::new(next)) {
                 return Err(damaged(format!("asset {next} is missing before {key:02x?}")));
             }
@@ -257,6 +284,44 @@ impl RocksStore {
             next += 1;
             Ok(())
         })
+    }
+}
+
+impl RocksStore {
+    fn markets(
+        &self,
+        market: &mut dyn FnMut(MarketId, MarketSpec, bool),
+    ) -> Result<(), StoreError> {
+        let mut halted = HashSet::new();
+        let kind = KeyKind::Halted;
+        self.rows_of_kind(keys::ASSETS, kind, &[kind as u8], |key, _| {
+            let number = keys::decode_halted(key)
+                .ok_or_else(|| damaged(format!("family assets has the key {key:02x?}")))?;
+            halted.insert(number);
+            Ok(())
+        })?;
+        let (mut next, kind) = (0, KeyKind::Market);
+        self.rows_of_kind(keys::ASSETS, kind, &[kind as u8], |key, value| {
+            let number = MarketId::new(next);
+            if keys::decode_market(key) != Some(number) {
+                return Err(damaged(format!("market {next} is missing before {key:02x?}")));
+            }
+            match decode_command(value) {
+                Ok((Command::PutMarket(spec), _)) => {
+                    market(number, *spec, halted.remove(&number));
+                }
+                Ok(_) => {
+                    return Err(damaged(format!("the row of market {next} is of another kind")));
+                }
+                Err(damage) => return Err(damaged(format!("market {next} {damage}"))),
+            }
+            next += 1;
+            Ok(())
+        })?;
+        match halted.iter().min() {
+            None => Ok(()),
+            Some(number) => Err(damaged(format!("market {number} is halted and does not exist"))),
+        }
     }
 }
 

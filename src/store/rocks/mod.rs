@@ -272,6 +272,8 @@ fn read_all(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError
     store.directory(&mut |_| {})?;
     store.supplies()?;
     store.open_holds(&mut |_| {})?;
+    store.open_orders()?;
+    store.last_prices()?;
     store.latest(&mut |_, _, _| {})?;
     store.latest_records(&mut |_, _| {})?;
     let time = store.last()?.map_or(0, |block| block.header().time.millis());

@@ -3,10 +3,13 @@
 use rocksdb::ReadOptions;
 
 use super::{RocksStore, damaged, io};
+use crate::market::order::Price;
 use crate::request::Hold;
+use crate::store::journal::Damage;
 use crate::store::keys::{self, IdIndex, KeyKind};
+use crate::store::orders::{self, StoredOrder};
 use crate::store::{StoreError, holds, outcomes, references};
-use crate::types::{AssetId, BlockNumber, CommitSeq, RequestId};
+use crate::types::{AssetId, BlockNumber, CommitSeq, MarketId, RequestId};
 
 /// The largest millisecond that a version-7 id can carry.
 const MILLIS_MAX: u64 = (1 << 48) - 1;
@@ -86,6 +89,34 @@ impl RocksStore {
         self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, value| {
             let found = holds::decode(key, value);
             hold(found.map_err(|damage| damaged(format!("hold {key:02x?}: {damage}")))?);
+            Ok(())
+        })
+    }
+
+    /// Every order that stands, in the order of their places in their markets.
+    pub(super) fn all_open_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
+        let (mut placed, mut states) = (Vec::new(), Vec::new());
+        self.decoded_rows(KeyKind::Order, orders::decode, &mut placed)?;
+        self.decoded_rows(KeyKind::OrderState, orders::decode_state, &mut states)?;
+        orders::join(placed, states).map_err(|damage| damaged(damage.to_string()))
+    }
+
+    /// The price of the last trade of each market.
+    pub(super) fn all_last_prices(&self) -> Result<Vec<(MarketId, Price)>, StoreError> {
+        let mut prices = Vec::new();
+        self.decoded_rows(KeyKind::LastPrice, orders::decode_price, &mut prices)?;
+        Ok(prices)
+    }
+
+    fn decoded_rows<T>(
+        &self,
+        kind: KeyKind,
+        decode: impl Fn(&[u8], &[u8]) -> Result<T, Damage>,
+        into: &mut Vec<T>,
+    ) -> Result<(), StoreError> {
+        self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, value| {
+            let found = decode(key, value);
+            into.push(found.map_err(|damage| damaged(format!("order {key:02x?}: {damage}")))?);
             Ok(())
         })
     }

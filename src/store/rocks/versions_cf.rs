@@ -3,15 +3,18 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::{RocksStore, damaged, decode_position, io};
+use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::Hold;
 use crate::store::keys::{self, IdIndex, KeyKind};
+use crate::store::orders::StoredOrder;
 use crate::store::versions;
 use crate::store::{
     Applied, Family, FamilyWriter, Position, RecordVersion, StoreError, VersionStore,
 };
 use crate::types::{
-    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token,
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId,
+    Token,
 };
 
 /// Sorted runs of a family at which folds wait for compaction: well below the number at
@@ -91,6 +94,14 @@ impl VersionStore for RocksStore {
 
     fn open_holds(&self, hold: &mut dyn FnMut(Hold)) -> Result<(), StoreError> {
         self.all_open_holds(hold)
+    }
+
+    fn open_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
+        self.all_open_orders()
+    }
+
+    fn last_prices(&self) -> Result<Vec<(MarketId, Price)>, StoreError> {
+        self.all_last_prices()
     }
 
     fn block_resolving(&self, token: Token) -> Result<Option<BlockNumber>, StoreError> {

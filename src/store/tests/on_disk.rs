@@ -71,7 +71,8 @@ fn check(node: &Node, world: &World) {
     recovery::holds(&*node.store, |hold| holds.push(hold)).unwrap();
     assert!(holds.iter().eq(world.holds.values()), "{holds:?}");
     let mut found = Vec::new();
-    let count = recovery::balances(&*node.store, &node.recovered, &holds, |key, now, version| {
+    let open = (&holds[..], &[][..], &node.directory);
+    let count = recovery::balances(&*node.store, &node.recovered, open, |key, now, version| {
         found.push((key, version, now));
     });
     let latest: Vec<_> = world

@@ -153,7 +153,8 @@ fn holds_that_do_not_add_up_are_refused() {
         let recovered = recovery::recover(store, store, opened.mark, &directory, 100).unwrap();
         let mut holds = Vec::new();
         recovery::holds(store, |hold| holds.push(hold))?;
-        recovery::balances(store, &recovered, &holds, |_, _, _| {}).map(|_| holds.len())
+        let open = (&holds[..], &[][..], &directory);
+        recovery::balances(store, &recovered, open, |_, _, _| {}).map(|_| holds.len())
     };
     assert_eq!(found(data.path()), Ok(2));
     let rows: Vec<_> = ids.into_iter().map(|id| keys::hold(Token::of(id))).collect();
@@ -164,7 +165,7 @@ fn holds_that_do_not_add_up_are_refused() {
         db.delete_cf(family, rows[1]).unwrap();
     });
     let error = found(data.path()).unwrap_err().to_string();
-    let what = "account 1 has 27 of asset 0 set aside, but its open holds add up to 20";
+    let what = "account 1 has 27 of asset 0 set aside, but its open holds and orders add up to 20";
     assert!(error.contains(what), "{error}");
     // Back, and once more under another token, on an account that has nothing.
     raw(data.path(), |db| {
@@ -178,7 +179,7 @@ fn holds_that_do_not_add_up_are_refused() {
         db.put_cf(family, keys::hold(Token::of(RequestId::new(5))), foreign).unwrap();
     });
     let error = found(data.path()).unwrap_err().to_string();
-    let what = "account 77 has 0 of asset 0 set aside, but its open holds add up to 7";
+    let what = "account 77 has 0 of asset 0 set aside, but its open holds and orders add up to 7";
     assert!(error.contains(what), "{error}");
 }
 

@@ -1,0 +1,231 @@
+//! Open orders as rows of the outcomes family, and the price of each market's last trade.
+//!
+//! An order has two rows: what it is, written when it is placed, and how it stands, written whenever that
+//! changes. Both are deleted when it ends. Most orders live for less than a fold: one that was placed
+//! and ended within a fold leaves no row and no deletion.
+//!
+//! | row | value |
+//! |---|---|
+//! | what an order is | the order, with when it ends as its deadline, as a command in the journal |
+//! | how it stands | price, left, filled, notional, carry, place: varints |
+//! | price of a market's last trade | varint |
+
+use std::collections::BTreeMap;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::market::order::{Price, Side};
+use crate::market::{OpenOrder, OrderState, OrderUpdate, Settlement, Standing};
+use crate::request::{Command, OrderType, PlaceOrder};
+use crate::store::journal::bytes::{Flaw, Reader, Writer};
+use crate::store::journal::{Damage, decode_command, encode_command, read_state, write_state};
+use crate::store::keys;
+use crate::types::{MarketId, RequestId, Time};
+
+/// An order that stands, as its rows have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredOrder {
+    /// Its market.
+    pub market: MarketId,
+    /// Itself.
+    pub open: OpenOrder,
+    /// Its owner's own name for it; may be empty.
+    pub client_order_id: Box<str>,
+}
+
+/// What a request of a market did to orders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traded {
+    /// The request.
+    pub request: RequestId,
+    /// The order that it placed, and when that ends by itself.
+    pub placed: Option<(PlaceOrder, Time)>,
+    /// What the market made of it.
+    pub settlement: Settlement,
+}
+
+impl StoredOrder {
+    /// The order that a request placed, as it stands.
+    pub fn new(order: RequestId, placed: &PlaceOrder, ends_at: Time, state: OrderState) -> Self {
+        let open = OpenOrder {
+            order,
+            account: placed.account,
+            side: placed.side,
+            post_only: placed.order_type == OrderType::PostOnly,
+            ends_at: (ends_at < Time::NEVER).then(|| ends_at.get()),
+            self_trade: placed.self_trade,
+            state,
+        };
+        Self { market: placed.market, open, client_order_id: placed.client_order_id.clone() }
+    }
+
+    /// Which way it goes.
+    pub fn side(&self) -> Side {
+        self.open.side
+    }
+}
+
+/// What became of an order within a fold.
+#[derive(Clone, Debug, Default)]
+struct Touched {
+    /// The row of what it is, if it was placed within the fold.
+    placed: Option<Box<[u8]>>,
+    /// How it stands; `None` once it ended.
+    state: Option<OrderState>,
+}
+
+/// Takes in what became of orders, in commit_seq order, and yields what that changes of their rows,
+/// in the order of the keys. Keep it for the next fold: its buffers stay.
+#[derive(Debug, Default)]
+pub struct OrderFold {
+    touched: HashMap<RequestId, Touched, RandomState>,
+    prices: BTreeMap<MarketId, Price>,
+    value: Vec<u8>,
+}
+
+impl OrderFold {
+    /// A fold that has taken in nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what a request did.
+    pub fn add(&mut self, traded: &Traded) {
+        let Traded { request, placed, settlement } = traded;
+        for update in &settlement.orders {
+            match (placed, update.order == *request) {
+                (Some((order, ends_at)), true) => self.place(*request, order, *ends_at, update),
+                _ => self.touch(update),
+            }
+        }
+        if let Some(fill) = settlement.fills.last() {
+            self.prices.insert(settlement.market, fill.price);
+        }
+    }
+
+    fn place(&mut self, id: RequestId, order: &PlaceOrder, ends_at: Time, update: &OrderUpdate) {
+        if update.standing != Standing::Open {
+            return;
+        }
+        self.value.clear();
+        encode_command(&Command::Order(Box::new(order.clone())), ends_at, &mut self.value);
+        let placed = Some(self.value[..].into());
+        self.touched.insert(id, Touched { placed, state: Some(update.state) });
+    }
+
+    fn touch(&mut self, update: &OrderUpdate) {
+        let OrderUpdate { order, state, standing, .. } = update;
+        if *standing == Standing::Open {
+            self.touched.entry(*order).or_default().state = Some(*state);
+        } else if self.touched.get(order).is_some_and(|touched| touched.placed.is_some()) {
+            self.touched.remove(order);
+        } else {
+            self.touched.insert(*order, Touched::default());
+        }
+    }
+
+    /// Whether no row changes by what was taken in since the last finish.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty() && self.prices.is_empty()
+    }
+
+    /// Shows each row that changes: its key, and its value or `None` where it goes; keys ascending.
+    /// The fold is empty afterwards, also after an error.
+    ///
+    /// # Errors
+    /// The first that `row` returns; no more rows are shown then.
+    pub fn finish<E>(
+        &mut self,
+        mut row: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut sorted: Vec<_> = self.touched.drain().collect();
+        sorted.sort_unstable_by_key(|(order, _)| *order);
+        let prices = std::mem::take(&mut self.prices);
+        for (order, touched) in &sorted {
+            match (&touched.placed, touched.state) {
+                (Some(value), _) => row(&keys::order(*order), Some(value))?,
+                (None, None) => row(&keys::order(*order), None)?,
+                (None, Some(_)) => {}
+            }
+        }
+        let mut writer = Writer::default();
+        for (order, touched) in &sorted {
+            writer.rewind(0);
+            if let Some(state) = &touched.state {
+                write_state(state, &mut writer);
+            }
+            row(&keys::order_state(*order), touched.state.is_some().then(|| writer.written()))?;
+        }
+        for (market, price) in prices {
+            writer.rewind(0);
+            writer.varint(price.0);
+            row(&keys::last_price(market), Some(writer.written()))?;
+        }
+        Ok(())
+    }
+}
+
+fn broken(flaw: Flaw) -> Damage {
+    Damage::Broken(format!("the row of an open order {flaw}"))
+}
+
+/// What an order is, from its row: the request that placed it, the order, and when it ends.
+///
+/// # Errors
+/// The row is not an order's, or damaged.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<(RequestId, PlaceOrder, Time), Damage> {
+    let id = keys::decode_order(key).ok_or_else(|| broken("has a foreign key"))?;
+    match decode_command(value)? {
+        (Command::Order(order), ends_at) => Ok((id, *order, ends_at)),
+        _ => Err(broken("is of another kind")),
+    }
+}
+
+/// How an order stands, from its row.
+///
+/// # Errors
+/// The row is not an order's, or damaged.
+pub fn decode_state(key: &[u8], value: &[u8]) -> Result<(RequestId, OrderState), Damage> {
+    let id = keys::decode_order_state(key).ok_or_else(|| broken("has a foreign key"))?;
+    let mut from = Reader::new(value, 0);
+    let state = read_state(&mut from).map_err(broken)?;
+    if !from.is_at_end() {
+        return Err(broken("is longer than what it says"));
+    }
+    Ok((id, state))
+}
+
+/// The price of a market's last trade, from its row.
+///
+/// # Errors
+/// The row is not one, or damaged.
+pub fn decode_price(key: &[u8], value: &[u8]) -> Result<(MarketId, Price), Damage> {
+    let market = keys::decode_last_price(key).ok_or_else(|| broken("has a foreign key"))?;
+    let mut from = Reader::new(value, 0);
+    let price = from.varint_as().map_err(broken)?;
+    if from.is_at_end() { Ok((market, Price(price))) } else { Err(broken("is too long")) }
+}
+
+/// Puts the two rows of each order together, in the order of their places in their markets.
+///
+/// # Errors
+/// An order that has only one of them.
+pub fn join(
+    orders: Vec<(RequestId, PlaceOrder, Time)>,
+    states: Vec<(RequestId, OrderState)>,
+) -> Result<Vec<StoredOrder>, Damage> {
+    if orders.len() != states.len() {
+        return Err(broken("is one of two, and the other is missing"));
+    }
+    let mut joined = Vec::with_capacity(orders.len());
+    // Both come in the order of the ids.
+    for ((id, order, ends_at), (other, state)) in orders.into_iter().zip(states) {
+        if id != other {
+            return Err(broken("is one of two, and the other is missing"));
+        }
+        joined.push(StoredOrder::new(id, &order, ends_at, state));
+    }
+    joined.sort_unstable_by_key(|stored| (stored.market, stored.open.state.place));
+    Ok(joined)
+}
