@@ -75,6 +75,7 @@ impl Books {
             Asked::Cancel(id) => market.cancel(id, OrderEnded::Canceled),
             Asked::Expire(id) => market.cancel(id, OrderEnded::Expired),
             Asked::CancelAll(account) => Ok(market.cancel_all(account)),
+            Asked::Look(look) => return MarketAnswer::Looked(number, look(market)),
         };
         match done {
             Ok(settlement) => MarketAnswer::Done(settlement),

@@ -151,7 +151,7 @@ impl<S: SeenBefore> Machine<S> {
         self.deferred.time_out(now, false);
         self.ask_about_due_orders(now);
         let internal = self.deferred.has_next()
-            || self.trading.has_settled()
+            || self.trading.has_said_something()
             || self.holds.next_due().is_some_and(|at| at <= now);
         let front = self.front_is_directory();
         if !internal && front.is_none() {

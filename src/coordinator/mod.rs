@@ -29,11 +29,11 @@ use crate::clock::{Clock, LogicalClock};
 use crate::faults::point;
 use crate::matcher::Message as ToMarket;
 use crate::message::{
-    AccountBalances, Gate, ManyBalances, MarketAnswers, Submission, ToLog, Totals, Votes,
+    AccountBalances, Gate, Look, ManyBalances, MarketAnswers, Submission, ToLog, Totals, Votes,
 };
 use crate::metrics::{Conflict, CoordinatorMetrics};
 use crate::shard::Message as ToShard;
-use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, RequestId, Time, Token};
+use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, MarketId, RequestId, Time, Token};
 
 use ids::SeenBefore;
 use txn::{HoldStatus, Machine, Sequenced, WaitReason};
@@ -51,6 +51,8 @@ pub enum Message {
     ReadMany(Vec<(Vec<BalanceKey>, oneshot::Sender<ManyBalances>)>),
     /// Say what is known of a hold, and as of which seq.
     Hold(Token, oneshot::Sender<(HoldStatus, CommitSeq)>),
+    /// Look at a market, after everything that was asked of it so far.
+    Look(MarketId, Look),
     /// Say whether a request of that id was sequenced and may not be durable yet.
     Sequenced(RequestId, oneshot::Sender<bool>),
     /// Add everything up at one seq.
@@ -257,8 +259,12 @@ impl<S: SeenBefore> Actor<S> {
         self.take_answers()
     }
 
-    /// Asks the markets what there is to ask.
+    /// Asks the markets what there is to ask, and has shown what they have shown.
     fn ask_markets(&mut self) -> Result<(), End> {
+        for (seq, show) in self.this.machine.take_shown() {
+            let open = Box::new(move || show(seq));
+            self.this.log.send(ToLog::Gate(Gate { seq, open })).map_err(|_| End::Gone)?;
+        }
         if !self.this.machine.has_questions() {
             return Ok(());
         }
@@ -368,6 +374,8 @@ impl<S: SeenBefore> Actor<S> {
             Message::Audit(reply) => return self.on_audit(reply),
             Message::ReadMany(parts) => return self.on_read_many(parts),
             Message::Hold(token, reply) => return self.on_hold(token, reply),
+            // Of a market that does not exist, nobody is answered.
+            Message::Look(market, look) => drop(self.this.machine.look(market, look)),
             Message::Stop => {
                 self.stopping = true;
                 point!("coordinator.stop");

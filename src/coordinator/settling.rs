@@ -12,11 +12,11 @@ use crate::error::{OrderFault, Reject};
 use crate::market::order::{OrderId, Side};
 use crate::market::{Declined, Settlement, Standing};
 use crate::message::{
-    AnswerSlot, Asked, MarketAnswer as Answer, MarketAnswers as Answers, Question, Reserve, Txn,
-    TxnRef,
+    AnswerSlot, Asked, Look, MarketAnswer as Answer, MarketAnswers as Answers, Question, Reserve,
+    Show, Txn, TxnRef,
 };
 use crate::request::{Command, Stands};
-use crate::types::{AccountId, Amount, BalanceKey, MarketId, RequestId, Time};
+use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, MarketId, RequestId, Time};
 
 /// Orders whose time is over that are asked about for one batch, at most.
 const EXPIRIES_PER_BATCH_MAX: usize = 1_024;
@@ -30,6 +30,20 @@ impl<S: SeenBefore> Machine<S> {
     /// Whether a market actor is to be asked something.
     pub fn has_questions(&self) -> bool {
         self.trading.has_questions()
+    }
+
+    /// Looks at a market: after all that it was asked so far. False if there is none of that number.
+    pub fn look(&mut self, market: MarketId, look: Look) -> bool {
+        let is_there = self.trading.market(market).is_ok();
+        if is_there {
+            self.trading.ask(market, Asked::Look(look), Asking::Looker);
+        }
+        is_there
+    }
+
+    /// What may be shown, each once that seq is durable.
+    pub fn take_shown(&mut self) -> Vec<(CommitSeq, Show)> {
+        self.trading.take_shown()
     }
 
     /// How many orders are open or on their way.
@@ -159,6 +173,10 @@ impl<S: SeenBefore> Machine<S> {
                     self.on_answer(txn, slot, Some(at), answer);
                 }
                 Asking::Outside(again) => self.on_answer(again.txn, again.slot, None, answer),
+                Asking::Looker => match answer {
+                    Answer::Looked(market, show) => self.trading.has_looked(market, show),
+                    _ => unreachable!("it was only looked at"),
+                },
             }
         }
     }
@@ -177,6 +195,7 @@ impl<S: SeenBefore> Machine<S> {
                 }
                 self.has_settled(txn, slot, reserved_at, settlement);
             }
+            Answer::Looked(..) => unreachable!("who looks asks for nothing"),
             Answer::Done(settlement) => self.has_settled(txn, slot, reserved_at, settlement),
             Answer::Declined(market, Declined::NeedsFunds { account, side, units }) => {
                 self.reserve_and_ask_again(txn, slot, reserved_at, (market, account, side, units));
@@ -230,7 +249,8 @@ impl<S: SeenBefore> Machine<S> {
     pub(super) fn take_settled(&mut self, forming: &mut Forming) {
         while !forming.is_full() {
             let at = forming.next_at();
-            let Some(settled) = self.trading.pop_settled(at) else { return };
+            let last = self.last_seq();
+            let Some(settled) = self.trading.pop_settled(at, last) else { return };
             let Settled { mut txn, slot, market, reserved_at, verdict } = settled;
             if slot != AnswerSlot::NOBODY && self.deferred.place(txn.id).is_some() {
                 self.deferred.is_placed(txn.id, at, 1, None);
@@ -306,6 +326,7 @@ impl<S: SeenBefore> Machine<S> {
         if let Some(reserved) = reserved_at {
             self.is_decided(reserved, txn);
         }
+        self.trading.show_in_line(market, self.last_seq());
     }
 }
 

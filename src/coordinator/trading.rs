@@ -33,7 +33,7 @@ use crate::market::order::{
     Kind, Lots, NewOrder, OrderId, Owner, Price, Refusal, Side, TimeInForce,
 };
 use crate::market::{Declined, MarketSpec, OpenOrder, Settlement, Standing};
-use crate::message::{AnswerSlot, Asked, Question, Txn, TxnRef};
+use crate::message::{AnswerSlot, Asked, Question, Show, Txn, TxnRef};
 use crate::request::{AmendOrder, Command, OrderType, PlaceOrder, Stands};
 use crate::types::{AccountId, Amount, CommitSeq, MarketId, RequestId, Time};
 
@@ -46,6 +46,8 @@ pub(super) enum Asking {
     InBatch(TxnRef),
     /// A request that is in no batch.
     Outside(Box<Again>),
+    /// Somebody who looks.
+    Looker,
 }
 
 /// What a market said of a request, on its way into a batch.
@@ -57,6 +59,20 @@ pub(super) struct Settled {
     pub(super) reserved_at: Option<TxnRef>,
     /// What it is refused for, if it is.
     pub(super) verdict: Option<Reject>,
+}
+
+/// What a market said, on its way to be decided or shown.
+enum Said {
+    Settled(Box<Settled>),
+    Looked(MarketId, Show),
+}
+
+/// What waits for its turn in a market.
+enum InLine {
+    /// In a batch.
+    Txn(TxnRef),
+    /// It saw what those before it came to.
+    Show(Show),
 }
 
 /// A settlement in a batch.
@@ -98,9 +114,11 @@ pub(super) struct Trading {
     asking: Vec<VecDeque<Asking>>,
     /// By market actor: questions that it has not been told.
     questions: Vec<Vec<Question>>,
-    settled: VecDeque<Settled>,
+    said: VecDeque<Said>,
     /// Settlements and refusals that are in a batch, by market, in match order.
-    lines: HashMap<MarketId, VecDeque<TxnRef>, RandomState>,
+    lines: HashMap<MarketId, VecDeque<InLine>, RandomState>,
+    /// What may be shown now.
+    shown: Vec<(CommitSeq, Show)>,
     orders: HashMap<RequestId, Known, RandomState>,
     /// Open orders by their owners' names for them, and back.
     names: HashMap<(AccountId, Box<str>), RequestId, RandomState>,
@@ -117,8 +135,9 @@ impl Trading {
             listed: (CommitSeq::default(), Vec::new()),
             asking: (0..actors).map(|_| VecDeque::new()).collect(),
             questions: (0..actors).map(|_| Vec::new()).collect(),
-            settled: VecDeque::new(),
+            said: VecDeque::new(),
             lines: HashMap::default(),
+            shown: Vec::new(),
             orders: HashMap::default(),
             names: HashMap::default(),
             named: HashMap::default(),
@@ -141,12 +160,12 @@ impl Trading {
 
     /// Whether nothing is on its way.
     pub(super) fn is_idle(&self) -> bool {
-        self.settled.is_empty() && self.asking.iter().all(VecDeque::is_empty)
+        self.said.is_empty() && self.asking.iter().all(VecDeque::is_empty)
     }
 
     /// Whether something can be put into a batch.
-    pub(super) fn has_settled(&self) -> bool {
-        !self.settled.is_empty()
+    pub(super) fn has_said_something(&self) -> bool {
+        !self.said.is_empty()
     }
 
     /// The market as it is now: changes of the directory run alone, so it stays so for a batch.
@@ -223,7 +242,17 @@ impl Trading {
 
     /// A market has said what a request comes to.
     pub(super) fn has_said(&mut self, settled: Settled) {
-        self.settled.push_back(settled);
+        self.said.push_back(Said::Settled(Box::new(settled)));
+    }
+
+    /// Somebody has looked at a market.
+    pub(super) fn has_looked(&mut self, market: MarketId, show: Show) {
+        self.said.push_back(Said::Looked(market, show));
+    }
+
+    /// What may be shown once that seq is durable.
+    pub(super) fn take_shown(&mut self) -> Vec<(CommitSeq, Show)> {
+        std::mem::take(&mut self.shown)
     }
 
     /// An order stands in its market, though that is not decided yet.
@@ -231,22 +260,50 @@ impl Trading {
         self.orders.insert(order, Known::Open(market, id));
     }
 
-    /// The next of what markets said, to be put into a batch at that place.
-    pub(super) fn pop_settled(&mut self, at: TxnRef) -> Option<Settled> {
-        let settled = self.settled.pop_front()?;
-        self.lines.entry(settled.market).or_default().push_back(at);
-        Some(settled)
+    /// The next of what markets said, to be put into a batch at that place. `last`: everything up to it
+    /// is decided.
+    pub(super) fn pop_settled(&mut self, at: TxnRef, last: CommitSeq) -> Option<Settled> {
+        loop {
+            match self.said.pop_front()? {
+                Said::Settled(settled) => {
+                    let line = self.lines.entry(settled.market).or_default();
+                    line.push_back(InLine::Txn(at));
+                    return Some(*settled);
+                }
+                Said::Looked(market, show) => {
+                    let line = self.lines.entry(market).or_default();
+                    match line.is_empty() {
+                        true => self.shown.push((last, show)),
+                        false => line.push_back(InLine::Show(show)),
+                    }
+                }
+            }
+        }
     }
 
     /// Who is next to be decided in a market.
     pub(super) fn first_in_line(&self, market: MarketId) -> Option<TxnRef> {
-        self.lines.get(&market)?.front().copied()
+        match self.lines.get(&market)?.front()? {
+            InLine::Txn(at) => Some(*at),
+            InLine::Show(_) => unreachable!("shown as soon as nobody is before it"),
+        }
     }
 
     /// The first in line is decided.
     pub(super) fn leave_line(&mut self, market: MarketId, at: TxnRef) {
         let line = self.lines.get_mut(&market).expect("it stood there");
-        assert_eq!(line.pop_front(), Some(at), "one market's requests are decided in their order");
+        let first = line.pop_front();
+        let is_first = matches!(first, Some(InLine::Txn(first)) if first == at);
+        assert!(is_first, "one market's requests are decided in their order");
+    }
+
+    /// Those who looked after the one that was decided last, under that seq, may show what they saw.
+    pub(super) fn show_in_line(&mut self, market: MarketId, last: CommitSeq) {
+        let line = self.lines.get_mut(&market).expect("one has just left it");
+        while let Some(InLine::Show(_)) = line.front() {
+            let Some(InLine::Show(show)) = line.pop_front() else { unreachable!("just seen") };
+            self.shown.push((last, show));
+        }
     }
 
     /// A settlement was decided.

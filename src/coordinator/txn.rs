@@ -247,7 +247,7 @@ impl<S: SeenBefore> Machine<S> {
     pub fn has_backlog(&self, now: Time) -> bool {
         !self.backlog.is_empty()
             || self.deferred.has_next()
-            || self.trading.has_settled()
+            || self.trading.has_said_something()
             || self.next_due().is_some_and(|due| due <= now)
     }
 

@@ -33,6 +33,7 @@ pub mod assembly;
 #[cfg(feature = "rocksdb")]
 mod backup;
 mod ids;
+mod market_reads;
 mod reads;
 #[cfg(feature = "rocksdb")]
 mod start;
@@ -62,8 +63,10 @@ use crate::store::snapshots::Snapshots;
 use crate::types::{Amount, AssetId, CommitSeq};
 
 pub use crate::store::Durability;
+pub use crate::store::order_reads::{OrderView, Trade};
 pub use answers::{Answers, Brief, Pending};
 pub use ids::IdSource;
+pub use market_reads::{BookView, OpenOrders};
 pub use reads::{HoldState, Known};
 pub use transaction::{Committed, TransactError, Transaction};
 

@@ -228,7 +228,7 @@ impl Inner {
         Ok(AskedMany { _admitted: admitted, places, parts })
     }
 
-    fn check_account(&self, account: AccountId) -> Result<(), Error> {
+    pub(super) fn check_account(&self, account: AccountId) -> Result<(), Error> {
         if self.directory.has_account(account) {
             return Ok(());
         }

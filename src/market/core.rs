@@ -371,6 +371,7 @@ impl Market {
             }
         }
         self.events = events;
+        let taker_side = coming.as_ref().map(|taker| taker.info.side);
         orders.extend(coming.map(|taker| {
             let (order, account) = (taker.info.order, taker.info.account);
             let state = taker.info.state(taker.price, taker.left);
@@ -379,6 +380,7 @@ impl Market {
         let settlement = Settlement {
             market: self.id,
             moves: self.moves.finish(),
+            taker_side: taker_side.filter(|_| !fills.is_empty()),
             fills: fills.into(),
             orders: orders.into(),
         };

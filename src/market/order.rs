@@ -20,6 +20,8 @@
 //! * [`Kind::Market`] never rests. Its price is the worst that it accepts. With `funds` it takes no more
 //!   lots of a maker than what is left of them pays for; where that is none, it is over
 //!   ([`Ended::OutOfFunds`]). Of an order that sells, `funds` are the most that it takes in.
+//!   Funds that are used up end it only when it meets another maker; with nobody in its reach it is
+//!   [`Ended::Unfilled`].
 //!
 //! * [`TimeInForce::Gtc`], [`TimeInForce::Gtd`]: the rest stands until it is canceled, or until its time.
 //! * [`TimeInForce::Ioc`]: what does not trade at once is canceled ([`Ended::Unfilled`]).
@@ -41,7 +43,7 @@
 //! * [`SelfTrade::CancelBoth`]: the maker is canceled, then what is left of the taker.
 //! * [`SelfTrade::Decrement`]: both lose the smaller of the two quantities without a trade; who has none
 //!   left is canceled, the maker first if both have none. The maker's event comes first; a maker that has
-//!   none left is removed whole, with what it had before.
+//!   none left is removed whole, with what it had before. It goes by quantity alone, whatever the funds.
 //!
 //! # Amendment
 //!

@@ -1,7 +1,7 @@
 //! What a market's command comes to: which balances move, who traded with whom, and what became of each
 //! order that had part in it. All of it happens under one commit_seq, or none of it.
 
-use super::order::{Ended, Lots, Price};
+use super::order::{Ended, Lots, Price, Side};
 use crate::types::{AccountId, AssetId, BalanceKey, MarketId, RequestId};
 
 use smallvec::SmallVec;
@@ -82,6 +82,8 @@ pub struct Settlement {
     pub market: MarketId,
     /// Each balance that changes, once, ascending. Per asset they add up to nothing.
     pub moves: Box<[Move]>,
+    /// Which way the order went that traded with others; `None` where nobody trades.
+    pub taker_side: Option<Side>,
     /// Trades, in their order.
     pub fills: Box<[Fill]>,
     /// Every order that was touched, once: the makers in their order, and then the one that came.

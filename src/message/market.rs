@@ -7,11 +7,10 @@
 //! An actor answers each question, in the order in which it was asked.
 
 use crate::market::order::{Lots, NewOrder, OrderId, Price};
-use crate::market::{Declined, Settlement};
-use crate::types::{AccountId, MarketId, RequestId};
+use crate::market::{Declined, Market, Settlement};
+use crate::types::{AccountId, CommitSeq, MarketId, RequestId};
 
 /// What a market is asked to do.
-#[derive(Clone, Debug)]
 pub struct Question {
     /// Which market.
     pub market: MarketId,
@@ -19,8 +18,12 @@ pub struct Question {
     pub asked: Asked,
 }
 
+/// Looks at a market, and returns what shows what was seen, once that may be shown.
+pub type Look = Box<dyn FnOnce(&Market) -> Show + Send>;
+/// Shows what was seen, as of that seq. Must not block.
+pub type Show = Box<dyn FnOnce(CommitSeq) + Send>;
+
 /// See [`Question`].
-#[derive(Clone, Debug)]
 pub enum Asked {
     /// Place an order, for which what it may come to pay is reserved.
     Place {
@@ -46,10 +49,11 @@ pub enum Asked {
     Expire(OrderId),
     /// End all orders of an account.
     CancelAll(AccountId),
+    /// Nothing: somebody wants to look.
+    Look(Look),
 }
 
 /// What a question came to.
-#[derive(Clone, Debug)]
 pub enum Answer {
     /// An order was placed.
     Placed(OrderId, Settlement),
@@ -57,10 +61,11 @@ pub enum Answer {
     Done(Settlement),
     /// That market did not do it, and nothing has changed.
     Declined(MarketId, Declined),
+    /// Somebody has looked at that market.
+    Looked(MarketId, Show),
 }
 
 /// Answers of one market actor, in the order of its questions.
-#[derive(Debug)]
 pub struct Answers {
     /// Which actor.
     pub actor: usize,

@@ -26,7 +26,7 @@ use crate::error::Reject;
 use crate::request::{Receipt, Refusal};
 use crate::types::{Amount, AssetId, Balance, CommitSeq, RequestId, Subject, Time, Token};
 
-pub use market::{Answer as MarketAnswer, Answers as MarketAnswers, Asked, Question};
+pub use market::{Answer as MarketAnswer, Answers as MarketAnswers, Asked, Look, Question, Show};
 pub use ops::{Op, Ops, Side};
 pub use txn::{Reserve, Txn};
 

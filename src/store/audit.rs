@@ -30,7 +30,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::versions::{Multiset, Versions, balance_hash, record_hash};
 use super::journal::{Block, CommitRecord, Event, RefusalRecord, Verdict};
-use super::orders::StoredOrder;
+use super::orders::{self, StoredOrder};
 use super::recovery::{Tail, check_mark};
 use super::replay::{State, Table, compare_holds, compare_orders, found};
 use super::{Applied, DirectoryRow, Journal, Position, StoreError, VersionStore};
@@ -38,7 +38,8 @@ use crate::directory::{Change, Directory};
 use crate::error::Reject;
 use crate::request::{Command, Hold};
 use crate::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token,
+    AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId,
+    RequestId, Token,
 };
 
 pub use self::random::{RANDOM_VERSIONS, check_random_versions};
@@ -79,6 +80,18 @@ pub trait Derived {
     /// # Errors
     /// As [`Derived::all_versions`].
     fn all_resolved(&self, resolved: &mut dyn FnMut(Token, BlockNumber)) -> Result<(), StoreError>;
+
+    /// Shows every order that stood and ended, with the block that ended it.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_ended(&self, ended: &mut dyn FnMut(RequestId, BlockNumber)) -> Result<(), StoreError>;
+
+    /// Shows every commit with trades, by market.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_trades(&self, trade: &mut dyn FnMut(MarketId, CommitSeq)) -> Result<(), StoreError>;
 
     /// Shows every reference that was credited ([`crate::request::Transfer::reference_hash`]), with
     /// the commit_seq of its deposit.
@@ -147,6 +160,13 @@ fn outcome_hash(id: RequestId, block: BlockNumber) -> u128 {
     xxh3_128(&bytes)
 }
 
+fn trade_hash(market: MarketId, seq: CommitSeq) -> u128 {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&market.get().to_le_bytes());
+    bytes[4..].copy_from_slice(&seq.get().to_le_bytes());
+    xxh3_128(&bytes)
+}
+
 fn reference_hash(asset: AssetId, reference: u128, seq: CommitSeq) -> u128 {
     let mut bytes = [0; 28];
     bytes[..16].copy_from_slice(&reference.to_le_bytes());
@@ -204,6 +224,8 @@ struct Replay {
     outcomes: Multiset,
     resolved: Multiset,
     references: Multiset,
+    ended: Multiset,
+    trades: Multiset,
     /// Open holds as of what is folded.
     holds: Table<Token, Hold>,
     /// Open orders as of what is folded.
@@ -222,6 +244,8 @@ impl Replay {
             outcomes: Multiset::default(),
             resolved: Multiset::default(),
             references: Multiset::default(),
+            ended: Multiset::default(),
+            trades: Multiset::default(),
             holds: Table::default(),
             orders: Table::default(),
         }
@@ -275,7 +299,14 @@ impl Replay {
             Event::Credited(asset, hash) => {
                 self.references.add(reference_hash(asset, hash, seq));
             }
-            Event::Held(_) | Event::Wrote(_) | Event::Traded(_) => {}
+            Event::Traded(traded) => {
+                orders::ended(&traded)
+                    .for_each(|order| self.ended.add(outcome_hash(order, number)));
+                if !traded.settlement.fills.is_empty() {
+                    self.trades.add(trade_hash(traded.settlement.market, seq));
+                }
+            }
+            Event::Held(_) | Event::Wrote(_) => {}
         });
     }
 
@@ -491,6 +522,12 @@ impl Replay {
         })?;
         self.report.references = stored.count;
         same("the index of credited references", stored, self.references)?;
+        let mut stored = Multiset::default();
+        derived.all_ended(&mut |order, block| stored.add(outcome_hash(order, block)))?;
+        same("the index of ended orders", stored, self.ended)?;
+        let mut stored = Multiset::default();
+        derived.all_trades(&mut |market, seq| stored.add(trade_hash(market, seq)))?;
+        same("the index of trades", stored, self.trades)?;
         let folded = self.report.applied.outcomes.seq;
         compare_holds(&self.holds, folded, store)?;
         compare_orders(&self.orders, folded, store)

@@ -15,6 +15,7 @@
 //! | `outcomes` | tag, asset, hash of a deposit's reference | 1 + 4 + 16 |
 //! | `outcomes` | tag, order (what it is; how it stands) | 1 + 16 |
 //! | `outcomes` | tag, market (price of its last trade) | 1 + 4 |
+//! | `outcomes` | tag, market, seq of a commit with trades | 1 + 4 + 8 |
 //! | `records` | tag, length of the caller's key, that key, `!`seq | 1 + 2 + *n* + 8 |
 //! | `blocks` | tag, first seq of a block with commits | 1 + 8 |
 //! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
@@ -100,26 +101,35 @@ pub enum KeyKind {
     Market = 21,
     /// A market that is halted.
     Halted = 22,
+    /// Blocks that ended the orders with version-7 ids of one millisecond.
+    EndedV7 = 23,
+    /// The block that ended an order with any other id.
+    EndedOther = 24,
+    /// A commit with trades of a market.
+    Trade = 25,
 }
 
-/// An index from ids to blocks. Both have the same form.
+/// An index from ids to blocks. All have the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdIndex {
     /// From request ids to the blocks of their outcomes.
     Outcomes,
     /// From tokens to the blocks that ended their holds.
     Resolved,
+    /// From orders that stood to the blocks that ended them.
+    Ended,
 }
 
 impl IdIndex {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Outcomes, Self::Resolved];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Outcomes, Self::Resolved, Self::Ended];
 
     /// The tag of the rows of version-7 ids.
     pub const fn v7(self) -> KeyKind {
         match self {
             Self::Outcomes => KeyKind::OutcomeV7,
             Self::Resolved => KeyKind::ResolvedV7,
+            Self::Ended => KeyKind::EndedV7,
         }
     }
 
@@ -128,6 +138,7 @@ impl IdIndex {
         match self {
             Self::Outcomes => KeyKind::OutcomeOther,
             Self::Resolved => KeyKind::ResolvedOther,
+            Self::Ended => KeyKind::EndedOther,
         }
     }
 }
@@ -144,6 +155,8 @@ pub const ID_V7_LEN: usize = ID_V7_PREFIX_LEN + 8 + 4;
 pub const ID_OTHER_LEN: usize = 17;
 /// Length of [`credited`].
 pub const CREDITED_LEN: usize = 1 + 4 + 16;
+/// Length of [`trade`].
+pub const TRADE_LEN: usize = 1 + 4 + 8;
 /// Length of [`position_at`].
 pub const POSITION_AT_LEN: usize = 1 + 8 + 8;
 /// What stands before the caller's key in a [`record`] key.
@@ -294,6 +307,18 @@ pub fn last_price(market: MarketId) -> [u8; 5] {
 /// The market of a [`last_price`] key; `None` for any other key.
 pub fn decode_last_price(key: &[u8]) -> Option<MarketId> {
     body(key, KeyKind::LastPrice).map(|body| MarketId::new(u32::from_be_bytes(*body)))
+}
+
+/// A commit with trades of a market. Order: market, seq.
+pub fn trade(market: MarketId, seq: CommitSeq) -> [u8; TRADE_LEN] {
+    joined(KeyKind::Trade, &[&market.get().to_be_bytes(), &seq.get().to_be_bytes()])
+}
+
+/// Market and seq of a [`trade`] key; `None` for any other key.
+pub fn decode_trade(key: &[u8]) -> Option<(MarketId, CommitSeq)> {
+    let body: &[u8; TRADE_LEN - 1] = body(key, KeyKind::Trade)?;
+    let market = MarketId::new(u32::from_be_bytes(part(body, 0)));
+    Some((market, CommitSeq::new(u64::from_be_bytes(part(body, 4)))))
 }
 
 /// A market. Order: by number.

@@ -18,7 +18,7 @@ use super::durable::Progress;
 use super::holds::HoldFold;
 use super::journal::{Block, Event};
 use super::keys::IdIndex;
-use super::orders::OrderFold;
+use super::orders::{self, OrderFold};
 use super::outcomes::IdFold;
 use super::records::RecordFold;
 use super::references::ReferenceFold;
@@ -203,6 +203,7 @@ struct OutcomesFold {
     resolved: IdFold,
     references: ReferenceFold,
     orders: OrderFold,
+    ended: IdFold,
 }
 
 impl OutcomesFold {
@@ -213,6 +214,7 @@ impl OutcomesFold {
             resolved: IdFold::new(IdIndex::Resolved),
             references: ReferenceFold::new(),
             orders: OrderFold::new(),
+            ended: IdFold::new(IdIndex::Ended),
         }
     }
 
@@ -224,7 +226,10 @@ impl OutcomesFold {
                 self.resolved.add(token.request(), block);
             }
             Event::Credited(asset, reference) => self.references.add(asset, reference, seq),
-            Event::Traded(traded) => self.orders.add(&traded),
+            Event::Traded(traded) => {
+                self.orders.add(&traded, seq);
+                orders::ended(&traded).for_each(|order| self.ended.add(order, block));
+            }
             Event::Wrote(_) => {}
         }
     }
@@ -235,6 +240,7 @@ impl OutcomesFold {
             && self.resolved.is_empty()
             && self.references.is_empty()
             && self.orders.is_empty()
+            && self.ended.is_empty()
     }
 
     /// In the order of their tags, and so of the keys.
@@ -249,7 +255,9 @@ impl OutcomesFold {
         self.orders.finish(|key, value| match value {
             Some(value) => writer.row(key, value),
             None => writer.delete(key),
-        })
+        })?;
+        self.ended.finish(|key, value| writer.row(key, value))?;
+        self.orders.finish_trades(|key, value| writer.row(key, value))
     }
 }
 

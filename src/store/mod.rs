@@ -32,8 +32,8 @@ use thiserror::Error;
 
 use crate::address::Link;
 use crate::error;
-use crate::market::MarketSpec;
 use crate::market::order::Price;
+use crate::market::{MarketSpec, OrderState};
 use crate::message::BalanceNow;
 use crate::request::{AssetSpec, Command, Hold};
 use crate::types::{
@@ -53,6 +53,7 @@ pub mod keys;
 pub mod log_core;
 pub mod mark;
 pub mod materializer;
+pub mod order_reads;
 pub mod orders;
 pub mod outcomes;
 pub mod reader;
@@ -380,6 +381,29 @@ pub trait VersionStore: Send + Sync {
     /// # Errors
     /// As [`VersionStore::get_at`].
     fn open_orders(&self) -> Result<Vec<StoredOrder>, StoreError>;
+
+    /// How an order stands; `None` if it does not.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn open_order(&self, order: RequestId) -> Result<Option<OrderState>, StoreError>;
+
+    /// The block that ended an order that stood; `None` if none did that was folded.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// The seqs after `after` of the commits with trades of a market, ascending, `limit` at most.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn trades_after(
+        &self,
+        market: MarketId,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<CommitSeq>, StoreError>;
 
     /// The price of the last trade of each market that had one.
     ///

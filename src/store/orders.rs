@@ -21,7 +21,7 @@ use crate::request::{Command, OrderType, PlaceOrder};
 use crate::store::journal::bytes::{Flaw, Reader, Writer};
 use crate::store::journal::{Damage, decode_command, encode_command, read_state, write_state};
 use crate::store::keys;
-use crate::types::{MarketId, RequestId, Time};
+use crate::types::{CommitSeq, MarketId, RequestId, Time};
 
 /// An order that stands, as its rows have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ struct Touched {
 pub struct OrderFold {
     touched: HashMap<RequestId, Touched, RandomState>,
     prices: BTreeMap<MarketId, Price>,
+    /// Commits with trades.
+    trades: Vec<(MarketId, CommitSeq)>,
     value: Vec<u8>,
 }
 
@@ -90,8 +92,8 @@ impl OrderFold {
         Self::default()
     }
 
-    /// Takes in what a request did.
-    pub fn add(&mut self, traded: &Traded) {
+    /// Takes in what a request did under a seq.
+    pub fn add(&mut self, traded: &Traded, seq: CommitSeq) {
         let Traded { request, placed, settlement } = traded;
         for update in &settlement.orders {
             match (placed, update.order == *request) {
@@ -101,6 +103,7 @@ impl OrderFold {
         }
         if let Some(fill) = settlement.fills.last() {
             self.prices.insert(settlement.market, fill.price);
+            self.trades.push((settlement.market, seq));
         }
     }
 
@@ -164,6 +167,27 @@ impl OrderFold {
         }
         Ok(())
     }
+
+    /// Shows the row of each commit with trades; keys ascending. Comes after [`OrderFold::finish`].
+    ///
+    /// # Errors
+    /// The first that `row` returns; no more rows are shown then.
+    pub fn finish_trades<E>(
+        &mut self,
+        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut trades = std::mem::take(&mut self.trades);
+        trades.sort_unstable();
+        trades.drain(..).try_for_each(|(market, seq)| row(&keys::trade(market, seq), &[]))
+    }
+}
+
+/// Orders that stood and ended by what a request did.
+pub fn ended(traded: &Traded) -> impl Iterator<Item = RequestId> + '_ {
+    let placed = traded.placed.as_ref().map(|_| traded.request);
+    let over = |update: &&OrderUpdate| update.standing != Standing::Open;
+    let updates = traded.settlement.orders.iter().filter(over);
+    updates.map(|update| update.order).filter(move |order| Some(*order) != placed)
 }
 
 fn broken(flaw: Flaw) -> Damage {

@@ -302,7 +302,7 @@ impl Reader {
         }
     }
 
-    fn block(&self, number: BlockNumber) -> Result<Arc<Block>, StoreError> {
+    pub(super) fn block(&self, number: BlockNumber) -> Result<Arc<Block>, StoreError> {
         if let Some(block) = self.cached(number) {
             return Ok(block);
         }

@@ -22,10 +22,10 @@ use crate::request::Command;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{RwLock, RwLockReadGuard};
 use crate::types::{
-    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Resolution,
-    Token,
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId,
+    Resolution, Token,
 };
-use index::{Credits, Ids, Kept, Records, Resolutions, Rows};
+use index::{Credits, Ids, Kept, Orders, Records, Resolutions, Rows};
 
 /// Questions about balances that are answered by looking through the blocks before an index is
 /// made: that costs as much as a few of them.
@@ -61,6 +61,7 @@ pub struct Unfolded {
     ids: Kept<Ids>,
     resolutions: Kept<Resolutions>,
     credits: Kept<Credits>,
+    orders: Kept<Orders>,
     rows: Kept<Rows>,
     records: Kept<Records>,
 }
@@ -91,6 +92,7 @@ impl Unfolded {
         self.ids.forget(last);
         self.resolutions.forget(last);
         self.credits.forget(last);
+        self.orders.forget(last);
         self.rows.forget(last);
         self.records.forget(last);
     }
@@ -171,6 +173,21 @@ impl Unfolded {
     /// The seq of the deposit in these blocks that has a reference.
     pub fn credited(&self, asset: AssetId, reference: u128) -> Option<CommitSeq> {
         self.with(&self.credits, ALL, |credits| credits.of(asset, reference))
+    }
+
+    /// The seq of the last commit in these blocks that touched an order.
+    pub fn order_touched(&self, order: RequestId) -> Option<CommitSeq> {
+        self.with(&self.orders, ALL, |orders| orders.touched(order))
+    }
+
+    /// The seqs after `after`, up to `upto`, of the commits in these blocks with trades of a market.
+    pub fn trades(
+        &self,
+        market: MarketId,
+        (after, upto): (CommitSeq, CommitSeq),
+    ) -> Vec<CommitSeq> {
+        self.with(&self.orders, upto, |orders| Some(orders.trades(market, (after, upto))))
+            .unwrap_or_default()
     }
 
     /// The block of that number, if it is one of these.

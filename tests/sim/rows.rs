@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crosslatch::market::OrderState;
 use crosslatch::market::order::Price;
 use crosslatch::message::BalanceNow;
 use crosslatch::request::Hold;
@@ -161,6 +162,32 @@ impl VersionStore for Disk {
             let states =
                 states.map(|(key, value)| orders::decode_state(key, value).expect("a state"));
             orders::join(placed.collect(), states.collect()).expect("each has both")
+        })
+    }
+
+    fn open_order(&self, order: RequestId) -> Result<Option<OrderState>, StoreError> {
+        self.read(|state| {
+            let key = keys::order_state(order);
+            let value = state.rows[OUTCOMES].get(&key[..])?;
+            Some(orders::decode_state(&key, value).expect("a state").1)
+        })
+    }
+
+    fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError> {
+        self.read(|state| state.block_of_id(IdIndex::Ended, order))
+    }
+
+    fn trades_after(
+        &self,
+        market: MarketId,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<CommitSeq>, StoreError> {
+        self.read(|state| {
+            let rows = of_kind(&state.rows[OUTCOMES], KeyKind::Trade);
+            let trades = rows.map(|(key, _)| keys::decode_trade(key).expect("a row of this kind"));
+            let after = trades.filter(|(of, seq)| *of == market && *seq > after);
+            after.map(|(_, seq)| seq).take(limit).collect()
         })
     }
 

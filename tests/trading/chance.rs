@@ -8,14 +8,14 @@ use crosslatch::cli::audit::audit_directory;
 use crosslatch::market::order::{
     Ended, Kind, Lots, NewOrder, OrderId, Owner, Price, SelfTrade, Side, TimeInForce,
 };
-use crosslatch::market::{Market, MarketSpec, Settlement, Standing};
+use crosslatch::market::{Market, MarketSpec, Settlement};
 use crosslatch::request::{Command, OrderType, Outcome, PlaceOrder, Receipt, Request, Stands};
 use crosslatch::types::{Balance, BalanceKey, CommitSeq, MarketId, RequestId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crate::support::{ETH, SOL, USDC, account, fresh_id, leg, scratch, seed, swap};
-use crate::venue::{MARKETS, Venue, amend, limit, place, settlement, specs};
+use crate::venue::{MARKETS, Venue, amend, is_open, limit, place, settlement, specs};
 
 const CALLERS: u64 = 3;
 const ACCOUNTS: u64 = 6;
@@ -105,7 +105,7 @@ fn call(venue: &Venue, seed: u64, open: &Open) -> Told {
             match outcome {
                 Outcome::Settled(receipt) => {
                     if let Command::Order(order) = &request.command
-                        && settlement(&receipt).orders.last().unwrap().standing == Standing::Open
+                        && is_open(settlement(&receipt))
                     {
                         let mut open = open.lock().expect("nobody fails with it");
                         open.push((request.id, order.market.get()));

@@ -1,11 +1,11 @@
 //! What may happen to an order, one case at a time.
 
 use crosslatch::market::Standing;
-use crosslatch::market::order::{Ended, Side};
+use crosslatch::market::order::{Ended, Level, Price, Side};
 use crosslatch::request::{Command, OrderType, Outcome, PlaceOrder, Request, Stands};
 use crosslatch::types::{Amount, MarketId};
 
-use crate::support::{ETH, SOL, USDC, account, fresh_id, leg, scratch, swap, withdraw};
+use crate::support::{ETH, SOL, USDC, account, block_on, fresh_id, leg, scratch, swap, withdraw};
 use crate::venue::{FEES, Venue, amend, is_open, last, limit, place};
 
 const FUNDS: u128 = 100_000;
@@ -117,10 +117,7 @@ fn what_does_not_fit_the_market_is_refused() {
         venue.refused(place(order))
     };
     assert_eq!(with(&|order| order.market = MarketId::new(9)), "unknown_market");
-    assert_eq!(
-        with(&|order| order.price = order.price.map(|_| crosslatch::market::order::Price(52))),
-        "invalid_order"
-    );
+    assert_eq!(with(&|order| order.price = order.price.map(|_| Price(52))), "invalid_order");
     assert_eq!(venue.refused(place(limit(0, 1, Side::Buy, 50, 15))), "invalid_order", "half a lot");
     assert_eq!(with(&|order| order.account = account(99)), "unknown_account");
     assert_eq!(with(&|order| order.quantity = None), "malformed");
@@ -190,5 +187,53 @@ fn an_order_that_is_sent_again_is_answered_as_before() {
     assert_eq!(venue.ask(both.clone()), answers);
     let venue = venue.restart(data.path());
     assert_eq!(venue.ask(both), answers);
+    venue.engine.stop().expect("it stops");
+}
+
+/// What can be looked up: the book, open orders, one order at every stage, trades; also after a restart.
+#[test]
+fn books_orders_and_trades_are_shown_as_they_are() {
+    let data = scratch();
+    let venue = Venue::open(data.path(), 3, FUNDS);
+    let market = MarketId::new(0);
+    let before = venue.engine.status().durable_seq;
+    let (low, _) = venue.settled(place(limit(0, 1, Side::Sell, 100, 50)));
+    let (high, _) = venue.settled(place(limit(0, 1, Side::Sell, 120, 20)));
+    let (bid, _) = venue.settled(place(limit(0, 2, Side::Buy, 90, 30)));
+    let (taker, _) = venue.settled(place(limit(0, 2, Side::Buy, 110, 20)));
+    venue.settled(Command::Cancel(high));
+    let check = |venue: &Venue| {
+        let book = block_on(venue.engine.book(market, 10)).expect("it runs");
+        let level = |lots, orders| Level { lots, orders };
+        assert_eq!(book.bids, [(Price(90), level(3, 1))]);
+        assert_eq!(book.asks, [(Price(100), level(3, 1))]);
+        assert_eq!(
+            (book.seq, book.last_price),
+            (venue.engine.status().durable_seq, Some(Price(100)))
+        );
+        let of =
+            |number| block_on(venue.engine.open_orders(market, account(number))).expect("it runs");
+        let ids = |number| of(number).orders.iter().map(|open| open.order).collect::<Vec<_>>();
+        assert_eq!((ids(1), ids(2)), (vec![low], vec![bid]));
+        let standing = |id| {
+            let view = venue.engine.order(id).expect("it runs").expect("it was placed");
+            (view.standing, view.state.filled.0, view.state.left.0)
+        };
+        assert_eq!(standing(low), (Standing::Open, 2, 3));
+        assert_eq!(standing(bid), (Standing::Open, 0, 3));
+        assert_eq!(standing(taker), (Standing::Filled, 2, 0));
+        assert_eq!(standing(high), (Standing::Ended(Ended::Canceled), 0, 2));
+        assert_eq!(venue.engine.order(fresh_id()), Ok(None));
+        let trades = venue.engine.trades(market, before, 10).expect("it runs");
+        assert_eq!(trades.len(), 1);
+        assert_eq!((trades[0].taker, trades[0].fill.maker), (taker, low));
+        assert_eq!((trades[0].taker_side, trades[0].fill.lots.0), (Side::Buy, 2));
+        assert_eq!(venue.engine.trades(market, trades[0].seq, 10), Ok(vec![]));
+    };
+    check(&venue);
+    venue.engine.drain().expect("it folds");
+    check(&venue);
+    let venue = venue.restart(data.path());
+    check(&venue);
     venue.engine.stop().expect("it stops");
 }

@@ -16,12 +16,15 @@ use crate::support::{ETH, SOL, USDC, account, audit, block_on, deposit, fresh, f
 /// Whom fees go to.
 pub const FEES: u64 = 0;
 
-/// The markets of [`Venue::open`], by number: base, quote, tick, lot, maker's and taker's fee.
-pub const MARKETS: [(AssetId, AssetId, u64, u64, i16, i16); 3] =
+/// Base, quote, tick, lot, maker's and taker's fee.
+type Terms = (AssetId, AssetId, u64, u64, i16, i16);
+
+/// The markets of [`Venue::open`], by number.
+pub const MARKETS: [Terms; 3] =
     [(ETH, USDC, 1, 10, 10, 20), (SOL, USDC, 5, 1, -5, 25), (ETH, SOL, 1, 3, 0, 0)];
 
 pub fn specs() -> Vec<MarketSpec> {
-    let spec = |(number, of): (usize, &(AssetId, AssetId, u64, u64, i16, i16))| MarketSpec {
+    let spec = |(number, of): (usize, &Terms)| MarketSpec {
         name: format!("MARKET-{number}").into(),
         base: of.0,
         quote: of.1,

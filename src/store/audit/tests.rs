@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::error::Reject;
+use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::{Action, AssetSpec, Hold};
@@ -122,6 +123,18 @@ impl VersionStore for Toy {
         Ok(Vec::new())
     }
 
+    fn open_order(&self, _: RequestId) -> Stored<Option<OrderState>> {
+        Ok(None)
+    }
+
+    fn block_ending(&self, _: RequestId) -> Stored<Option<BlockNumber>> {
+        Ok(None)
+    }
+
+    fn trades_after(&self, _: MarketId, _: CommitSeq, _: usize) -> Stored<Vec<CommitSeq>> {
+        Ok(Vec::new())
+    }
+
     fn last_prices(&self) -> Stored<Vec<(MarketId, Price)>> {
         Ok(Vec::new())
     }
@@ -190,6 +203,14 @@ impl Derived for Toy {
                 record(key.clone(), *seq, value.as_deref());
             }
         }
+        Ok(())
+    }
+
+    fn all_ended(&self, _: &mut dyn FnMut(RequestId, BlockNumber)) -> Stored<()> {
+        Ok(())
+    }
+
+    fn all_trades(&self, _: &mut dyn FnMut(MarketId, CommitSeq)) -> Stored<()> {
         Ok(())
     }
 

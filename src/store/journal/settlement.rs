@@ -5,7 +5,7 @@
 //! | market | varint |
 //! | number of moves | varint |
 //! | each move, ascending by account and asset | account, asset: varints; available, held: signed |
-//! | number of trades | varint |
+//! | number of trades | varint; if there are any, then 0 if the one that came buys, 1 if it sells (1) |
 //! | each trade | maker's order: raw 16; its account, price, lots: varints; taker's and maker's fee: signed |
 //! | number of orders | varint |
 //! | each order | raw 16; account: varint; how it stands (1); price, left, filled, notional, carry, place: varints |
@@ -13,9 +13,9 @@
 //! A signed number is a varint of twice its size, less one if it is negative.
 
 use super::bytes::{Flaw, Reader, Writer};
-use super::command::{read_account, read_asset_number};
+use super::command::{read_account, read_asset_number, read_flag};
 use super::fault::{read_id, read_market, write_id};
-use crate::market::order::{Ended, Lots, Price};
+use crate::market::order::{Ended, Lots, Price, Side};
 use crate::market::{Fill, Move, OrderState, OrderUpdate, Settlement, Standing};
 use crate::types::BalanceKey;
 
@@ -52,6 +52,9 @@ pub(super) fn write(settlement: &Settlement, to: &mut Writer) {
         write_signed(*held, to);
     }
     to.varint(settlement.fills.len() as u64);
+    if !settlement.fills.is_empty() {
+        to.slice(&[u8::from(settlement.taker_side == Some(Side::Sell))]);
+    }
     for fill in &settlement.fills {
         write_id(fill.maker, to);
         to.varint(fill.account.get());
@@ -100,16 +103,30 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<Settlement, Flaw> {
     if !ascends || moves.iter().any(|one| (one.available, one.held) == (0, 0)) {
         return Err("moves balances out of order, or by nothing");
     }
-    let fills = read_all(from, read_fill)?;
+    let length: u32 = from.varint_as()?;
+    let taker_side = match length {
+        0 => None,
+        _ if read_flag(from)? => Some(Side::Sell),
+        _ => Some(Side::Buy),
+    };
+    let fills = read_so_many(length, from, read_fill)?;
     let orders = read_all(from, read_update)?;
-    Ok(Settlement { market, moves, fills, orders })
+    Ok(Settlement { market, moves, taker_side, fills, orders })
 }
 
 fn read_all<T>(
     from: &mut Reader<'_>,
     read: impl Fn(&mut Reader<'_>) -> Result<T, Flaw>,
 ) -> Result<Box<[T]>, Flaw> {
-    let length: u32 = from.varint_as()?;
+    let length = from.varint_as()?;
+    read_so_many(length, from, read)
+}
+
+fn read_so_many<T>(
+    length: u32,
+    from: &mut Reader<'_>,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, Flaw>,
+) -> Result<Box<[T]>, Flaw> {
     // Grows as it is read: a length that is not true costs no memory.
     let mut all = Vec::new();
     for _ in 0..length {

@@ -3,6 +3,7 @@
 use rocksdb::ReadOptions;
 
 use super::{RocksStore, damaged, io};
+use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::request::Hold;
 use crate::store::journal::Damage;
@@ -99,6 +100,56 @@ impl RocksStore {
         self.decoded_rows(KeyKind::Order, orders::decode, &mut placed)?;
         self.decoded_rows(KeyKind::OrderState, orders::decode_state, &mut states)?;
         orders::join(placed, states).map_err(|damage| damaged(damage.to_string()))
+    }
+
+    /// How an order stands.
+    pub(super) fn state_of_order(
+        &self,
+        order: RequestId,
+    ) -> Result<Option<OrderState>, StoreError> {
+        let key = keys::order_state(order);
+        let row = self.db.get_pinned_cf(self.family(keys::OUTCOMES), key).map_err(io)?;
+        let Some(value) = row else { return Ok(None) };
+        let state = orders::decode_state(&key, &value);
+        state
+            .map(|(_, state)| Some(state))
+            .map_err(|damage| damaged(format!("order {order}: {damage}")))
+    }
+
+    /// The seqs after one of the commits with trades of a market.
+    pub(super) fn seqs_with_trades(
+        &self,
+        market: MarketId,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<CommitSeq>, StoreError> {
+        let mut seqs = Vec::new();
+        let mut rows = self.scan(keys::OUTCOMES);
+        rows.seek(keys::trade(market, after.next()));
+        while seqs.len() < limit
+            && let Some((key, _)) = rows.item()
+            && let Some((of, seq)) = keys::decode_trade(key)
+            && of == market
+        {
+            seqs.push(seq);
+            rows.next();
+        }
+        rows.status().map_err(io)?;
+        Ok(seqs)
+    }
+
+    /// Shows every commit with trades, by market.
+    pub(super) fn every_trade(
+        &self,
+        trade: &mut dyn FnMut(MarketId, CommitSeq),
+    ) -> Result<(), StoreError> {
+        let kind = KeyKind::Trade;
+        self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, _| {
+            let (market, seq) = keys::decode_trade(key)
+                .ok_or_else(|| damaged(format!("family outcomes has the key {key:02x?}")))?;
+            trade(market, seq);
+            Ok(())
+        })
     }
 
     /// The price of the last trade of each market.

@@ -5,7 +5,9 @@ use crate::store::StoreError;
 use crate::store::audit::Derived;
 use crate::store::keys::{self, IdIndex, KeyKind};
 use crate::store::versions::PackReader;
-use crate::types::{AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Token};
+use crate::types::{
+    AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId, Token,
+};
 
 impl Derived for RocksStore {
     fn all_versions(
@@ -46,6 +48,14 @@ impl Derived for RocksStore {
 
     fn all_resolved(&self, resolved: &mut dyn FnMut(Token, BlockNumber)) -> Result<(), StoreError> {
         self.all_ids(IdIndex::Resolved, &mut |id, block| resolved(Token::of(id), block))
+    }
+
+    fn all_ended(&self, ended: &mut dyn FnMut(RequestId, BlockNumber)) -> Result<(), StoreError> {
+        self.all_ids(IdIndex::Ended, ended)
+    }
+
+    fn all_trades(&self, trade: &mut dyn FnMut(MarketId, CommitSeq)) -> Result<(), StoreError> {
+        self.every_trade(trade)
     }
 
     fn all_references(

@@ -3,6 +3,7 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::{RocksStore, damaged, decode_position, io};
+use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::Hold;
@@ -98,6 +99,23 @@ impl VersionStore for RocksStore {
 
     fn open_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
         self.all_open_orders()
+    }
+
+    fn open_order(&self, order: RequestId) -> Result<Option<OrderState>, StoreError> {
+        self.state_of_order(order)
+    }
+
+    fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError> {
+        self.block_of_id(IdIndex::Ended, order)
+    }
+
+    fn trades_after(
+        &self,
+        market: MarketId,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<CommitSeq>, StoreError> {
+        self.seqs_with_trades(market, after, limit)
     }
 
     fn last_prices(&self) -> Result<Vec<(MarketId, Price)>, StoreError> {

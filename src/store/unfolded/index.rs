@@ -17,7 +17,8 @@ use crate::store::journal::{Block, Event};
 use crate::sync::RwLock;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::types::{
-    AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, RequestId, Resolution, Token,
+    AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId, Resolution,
+    Token,
 };
 
 type Map<K, V> = HashMap<K, V, RandomState>;
@@ -162,6 +163,44 @@ impl Index for Credits {
 
     fn forget(&mut self, through: Position) {
         self.0.retain(|_, seq| *seq > through.seq);
+    }
+}
+
+/// What became of orders, and when markets traded.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// The last commit that touched each.
+    touched: Map<RequestId, CommitSeq>,
+    trades: Seqs<MarketId>,
+}
+
+impl Orders {
+    pub(super) fn touched(&self, order: RequestId) -> Option<CommitSeq> {
+        self.touched.get(&order).copied()
+    }
+
+    /// The seqs of commits with trades of a market after one seq and up to another, ascending.
+    pub(super) fn trades(&self, market: MarketId, range: (CommitSeq, CommitSeq)) -> Vec<CommitSeq> {
+        self.trades.after(&market, range).to_vec()
+    }
+}
+
+impl Index for Orders {
+    fn add(&mut self, block: &Block) {
+        block.visit_events(|seq, event| {
+            let Event::Traded(traded) = event else { return };
+            for update in &traded.settlement.orders {
+                self.touched.insert(update.order, seq);
+            }
+            if !traded.settlement.fills.is_empty() {
+                self.trades.add(traded.settlement.market, seq);
+            }
+        });
+    }
+
+    fn forget(&mut self, through: Position) {
+        self.touched.retain(|_, seq| *seq > through.seq);
+        self.trades.forget(through.seq);
     }
 }
 

@@ -158,9 +158,13 @@ pub(super) fn settlement() -> impl Strategy<Value = Settlement> {
         |(order, account, state, standing)| OrderUpdate { order, account, state, standing },
     );
     let rows = (prop::collection::vec(fill, 0..4), prop::collection::vec(update, 0..4));
-    (market(), moves, rows).prop_map(|(market, (paid, set_aside), (fills, orders))| {
+    let buys = any::<bool>();
+    (market(), buys, moves, rows).prop_map(|(market, buys, (paid, set_aside), rows)| {
+        let (fills, orders): (Vec<Fill>, Vec<OrderUpdate>) = rows;
         let moves = netted(paid, set_aside);
-        Settlement { market, moves, fills: fills.into(), orders: orders.into() }
+        let side = if buys { Side::Buy } else { Side::Sell };
+        let taker_side = (!fills.is_empty()).then_some(side);
+        Settlement { market, moves, taker_side, fills: fills.into(), orders: orders.into() }
     })
 }
 

@@ -1,0 +1,117 @@
+//! Reads of markets: books, orders, trades.
+
+use crate::coordinator::Message;
+use crate::error::{Error, Malformed, OrderFault, Reject};
+use crate::market::order::{Level, Price, Side};
+use crate::market::{Market, OpenOrder};
+use crate::message::{Look, Show};
+use crate::store::order_reads::{OrderView, Trade};
+use crate::types::{AccountId, CommitSeq, MarketId, RequestId};
+
+use tokio::sync::oneshot;
+
+use super::Engine;
+
+/// A book as of a seq, by price.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BookView {
+    /// Everything up to this had happened, and nothing after.
+    pub seq: CommitSeq,
+    /// What is bid, best first.
+    pub bids: Vec<(Price, Level)>,
+    /// What is asked, best first.
+    pub asks: Vec<(Price, Level)>,
+    /// The price of the last trade; `None` before the first.
+    pub last_price: Option<Price>,
+}
+
+/// Open orders of one account in one market, as of a seq.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenOrders {
+    /// Everything up to this had happened, and nothing after.
+    pub seq: CommitSeq,
+    /// Bids and then asks, each in priority.
+    pub orders: Vec<OpenOrder>,
+}
+
+impl Engine {
+    /// A market's book, durable, at most `depth` levels a side.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for an unknown market; [`Error::Overloaded`]; [`Error::Stopped`].
+    pub async fn book(&self, market: MarketId, depth: usize) -> Result<BookView, Error> {
+        let levels = move |it: &Market, side| it.book().levels(side).take(depth).collect();
+        let see =
+            move |it: &Market| (levels(it, Side::Buy), levels(it, Side::Sell), it.last_price());
+        let (seq, (bids, asks, last_price)) = self.look(market, see).await?;
+        Ok(BookView { seq, bids, asks, last_price })
+    }
+
+    /// The open orders of an account in a market, durable. Looks at every order that stands there.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for an unknown market or account; [`Error::Overloaded`]; [`Error::Stopped`].
+    pub async fn open_orders(
+        &self,
+        market: MarketId,
+        account: AccountId,
+    ) -> Result<OpenOrders, Error> {
+        self.inner.check_account(account)?;
+        let of = move |it: &Market| it.orders().filter(|open| open.account == account).collect();
+        let (seq, orders) = self.look(market, of).await?;
+        Ok(OpenOrders { seq, orders })
+    }
+
+    /// Has a market looked at, and hears of it once what was seen is durable.
+    async fn look<T: Send + 'static>(
+        &self,
+        market: MarketId,
+        see: impl FnOnce(&Market) -> T + Send + 'static,
+    ) -> Result<(CommitSeq, T), Error> {
+        let inner = &*self.inner;
+        if inner.directory.market(market).is_none() {
+            return Err(Error::Read(Reject::Order(OrderFault::UnknownMarket(market))));
+        }
+        let (_admitted, seen) = inner.ask(|reply: oneshot::Sender<(CommitSeq, T)>| {
+            let look: Look = Box::new(move |market: &Market| -> Show {
+                let seen = see(market);
+                // Who asked may be gone.
+                Box::new(move |seq| drop(reply.send((seq, seen))))
+            });
+            Message::Look(market, look)
+        })?;
+        inner.poison.or_stopped(seen).await
+    }
+
+    /// An order, as far as it is durable; `None` if none was placed under that id. Reads the disk: not
+    /// for a tokio worker.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub fn order(&self, order: RequestId) -> Result<Option<OrderView>, Error> {
+        Ok(self.inner.reader.order(order)?)
+    }
+
+    /// The oldest trades of a market after a seq: those of `limit` commits, at most, durable. Reads the
+    /// disk: not for a tokio worker.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for an unknown market or a seq above the durable one; [`Error::Storage`].
+    pub fn trades(
+        &self,
+        market: MarketId,
+        after: CommitSeq,
+        limit: usize,
+    ) -> Result<Vec<Trade>, Error> {
+        let inner = &*self.inner;
+        if inner.directory.market(market).is_none() {
+            return Err(Error::Read(Reject::Order(OrderFault::UnknownMarket(market))));
+        }
+        let durable = inner.durable.seq();
+        if after > durable {
+            let why = format!("is {after}, which has not happened; give a seq up to {durable}");
+            return Err(Error::Read(Reject::Malformed(Malformed::new("after", why))));
+        }
+        Ok(inner.reader.trades(market, after, limit)?)
+    }
+}
