@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::compaction_filter::CompactionFilter;
 use rocksdb::compaction_filter_factory::{CompactionFilterContext, CompactionFilterFactory};
-use rocksdb::{BottommostLevelCompaction, CompactOptions, CompactionDecision, Options};
+use rocksdb::{BottommostLevelCompaction, CompactOptions, CompactionDecision, ErrorKind, Options};
 
 use super::{RocksStore, damaged, io, synced};
 use crate::faults::point;
@@ -161,7 +161,11 @@ impl RocksStore {
             let row = horizon.get().to_be_bytes();
             self.db.put_cf_opt(meta, keys::HORIZON, row, &synced()).map_err(io)?;
             // Out of the log: were its end lost, what is dropped below would still be asked for.
-            self.db.flush_cf(meta).map_err(io)?;
+            match self.db.flush_cf(meta) {
+                // The engine stops. Nothing was dropped: the next run goes on with it.
+                Err(error) if error.kind() == ErrorKind::ShutdownInProgress => return Ok(()),
+                flushed => flushed.map_err(io)?,
+            }
             point!("retention.stored");
             self.horizon.raise(horizon);
         }

@@ -235,3 +235,15 @@ fn the_thread_ends_when_it_is_told_and_for_ever_has_none() {
     assert_eq!(past.store.horizon(), Ok(horizon));
     assert!(past.store.last().unwrap().is_some());
 }
+
+/// An engine that stops ends what runs in the background: forgetting is put off, and is no failure.
+#[test]
+fn what_a_stop_interrupts_is_put_off() {
+    let mut past = Past::new(7);
+    past.random_block();
+    past.fold(0);
+    let before = past.store.horizon().unwrap();
+    past.store.stop_compactions();
+    assert_eq!(past.store.collect_garbage(before.next()), Ok(()));
+    assert_eq!(past.store.horizon(), Ok(before));
+}
