@@ -7,6 +7,7 @@
 //! The way back to the coordinator always has room: its channel of answers is as long as the messages
 //! that can be unanswered, so an actor never waits for whom it answers (I9).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam::channel::Sender;
@@ -19,6 +20,7 @@ use crate::faults::point;
 use crate::market::order::{Ended as OrderEnded, OrderId, Price};
 use crate::market::{Market, OpenOrder};
 use crate::message::{Asked, MarketAnswer, MarketAnswers, Question};
+use crate::metrics::MatcherMetrics;
 use crate::types::MarketId;
 
 /// The books of some markets. Pure.
@@ -56,6 +58,20 @@ impl Books {
             let listed = self.directory.market(market).expect("nobody asks about no market");
             Market::new(market, (*listed.spec).clone(), self.orders_per_market_max, None)
         })
+    }
+
+    /// Tells what these answers came to.
+    fn tell(&mut self, answers: &[MarketAnswer], metrics: &mut MatcherMetrics) {
+        let mut trades: BTreeMap<MarketId, u64> = BTreeMap::new();
+        for answer in answers {
+            if let MarketAnswer::Placed(_, settlement) | MarketAnswer::Done(settlement) = answer {
+                *trades.entry(settlement.market).or_default() += settlement.fills.len() as u64;
+            }
+        }
+        for (number, trades) in trades {
+            let market = self.market(number);
+            metrics.market((number.get(), &market.spec().name), trades, market.book().len());
+        }
     }
 
     /// Does what a question asks for.
@@ -108,10 +124,12 @@ impl Matcher {
     /// # Errors
     /// None of its own; broken invariants panic, which poisons the engine.
     pub fn run(&mut self) -> Result<(), String> {
+        let mut metrics = MatcherMetrics::new(self.number);
         loop {
             match self.mailbox.recv() {
                 Ok(message) => {
-                    if !self.on_message(message) {
+                    metrics.mailbox(self.mailbox.len());
+                    if !self.on_message(message, Some(&mut metrics)) {
                         return Ok(());
                     }
                 }
@@ -124,18 +142,22 @@ impl Matcher {
     /// schedules the actors himself, in the place of [`Matcher::run`].
     pub fn step(&mut self) -> bool {
         match self.mailbox.try_recv() {
-            Ok(Some(message)) => self.on_message(message),
+            Ok(Some(message)) => self.on_message(message, None),
             Ok(None) | Err(Ended::Drained | Ended::Poisoned) => false,
         }
     }
 
     /// False when nobody hears the answers any more: the engine stops, and says why itself.
-    fn on_message(&mut self, message: Message) -> bool {
+    fn on_message(&mut self, message: Message, metrics: Option<&mut MatcherMetrics>) -> bool {
         let Message::Ask(questions) = message;
         point!("market.match");
         let books = &mut self.books;
-        let answers = questions.into_iter().map(|question| books.answer(question)).collect();
+        let answers: Vec<MarketAnswer> =
+            questions.into_iter().map(|question| books.answer(question)).collect();
         point!("market.matched");
+        if let Some(metrics) = metrics {
+            books.tell(&answers, metrics);
+        }
         self.answers.send(MarketAnswers { actor: self.number, answers }).is_ok()
     }
 }

@@ -345,6 +345,7 @@ impl<S: SeenBefore> Actor<S> {
     fn tell_holds(&self) {
         let (open, parked) = self.this.machine.held();
         self.metrics.holds(open);
+        self.metrics.orders(self.this.machine.orders());
         self.metrics.parked(parked);
     }
 

@@ -41,8 +41,8 @@ use crate::error::{Error, Malformed};
 
 use self::histogram::Histograms;
 pub use self::observers::{
-    Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MaterializerMetrics, RetentionMetrics,
-    ShardMetrics,
+    Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics, MaterializerMetrics,
+    RetentionMetrics, ShardMetrics,
 };
 pub use self::rocks::{FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty};
 pub use self::table::{Kind, Label, METRICS, Metric, Values};
@@ -195,6 +195,7 @@ mod tests {
         coordinator.decide(1, 8);
         coordinator.votes(9, 2, 1, 4, 3);
         coordinator.holds(6);
+        coordinator.orders(5);
         coordinator.parked(2);
         coordinator.cross_shard(5, 2, 1);
         coordinator.conflict(Conflict::BalanceWait, 1);
@@ -202,6 +203,9 @@ mod tests {
         coordinator.mailbox(3);
         ShardMetrics::new(0).mailbox(1);
         ShardMetrics::new(1).mailbox(2);
+        let mut matcher = MatcherMetrics::new(0);
+        matcher.mailbox(4);
+        matcher.market((0, "ETH-SOL"), 3, 8);
         let log = LogMetrics::new();
         log.apply(30_000, 8);
         log.persist(700_000, 8);
@@ -340,6 +344,9 @@ mod tests {
             (r#"crosslatch_votes_total{vote="busy"}"#, 4.0),
             (r#"crosslatch_votes_total{vote="locked"}"#, 3.0),
             ("crosslatch_holds", 6.0),
+            ("crosslatch_open_orders", 5.0),
+            (r#"crosslatch_trades_total{market="ETH-SOL"}"#, 3.0),
+            (r#"crosslatch_book_depth{market="ETH-SOL"}"#, 8.0),
             (r#"crosslatch_holds_resolved_total{how="expired"}"#, 3.0),
             ("crosslatch_parked_requests", 2.0),
             ("crosslatch_transaction_retries_total", 1.0),

@@ -4,6 +4,7 @@
 //! additions, and next to nothing when no recorder was installed *before* it was made. Times are
 //! nanoseconds of the boot clock, and `n` says how many requests a measurement stands for.
 
+use hashbrown::HashMap;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::table;
@@ -87,6 +88,7 @@ pub struct CoordinatorMetrics {
     conflicts: [Counter; 6],
     waits: [Histogram; 6],
     holds: Gauge,
+    orders: Gauge,
     parked: Gauge,
     mailbox: Gauge,
 }
@@ -111,6 +113,7 @@ impl CoordinatorMetrics {
             waits: table::CONFLICTS
                 .map(|kind| histogram!(table::WAIT_SECONDS.name, "kind" => kind)),
             holds: gauge!(table::HOLDS.name),
+            orders: gauge!(table::OPEN_ORDERS.name),
             parked: gauge!(table::PARKED.name),
             mailbox: mailbox("coordinator"),
         }
@@ -139,6 +142,11 @@ impl CoordinatorMetrics {
     /// So many holds are open.
     pub fn holds(&self, open: usize) {
         self.holds.set(open as f64);
+    }
+
+    /// So many orders are open.
+    pub fn orders(&self, open: usize) {
+        self.orders.set(open as f64);
     }
 
     /// So many requests wait for exclusive holds.
@@ -189,6 +197,38 @@ impl ShardMetrics {
     /// So many messages are waiting in the shard's mailbox.
     pub fn mailbox(&self, len: usize) {
         self.mailbox.set(len as f64);
+    }
+}
+
+/// What a market actor observes.
+pub struct MatcherMetrics {
+    mailbox: Gauge,
+    /// By market number.
+    markets: HashMap<u32, (Counter, Gauge)>,
+}
+
+impl MatcherMetrics {
+    /// Looks up the handles of the actor of that number.
+    pub fn new(actor: usize) -> Self {
+        let actor = actor.to_string();
+        let mailbox = gauge!(table::MAILBOX.name, "actor" => "market", "shard" => actor);
+        Self { mailbox, markets: HashMap::new() }
+    }
+
+    /// So many messages are waiting in the actor's mailbox.
+    pub fn mailbox(&self, len: usize) {
+        self.mailbox.set(len as f64);
+    }
+
+    /// So many trades were matched in the market of that number and name, and so many orders stand in
+    /// its book now.
+    pub fn market(&mut self, (number, name): (u32, &str), trades: u64, standing: usize) {
+        let (counter, depth) = self.markets.entry(number).or_insert_with(|| {
+            let trades = counter!(table::TRADES.name, "market" => name.to_owned());
+            (trades, gauge!(table::BOOK_DEPTH.name, "market" => name.to_owned()))
+        });
+        counter.increment(trades);
+        depth.set(standing as f64);
     }
 }
 

@@ -135,7 +135,8 @@ pub(super) const RESOLUTIONS: [&str; 3] = ["committed", "rolled_back", "expired"
 /// One shard, two, more.
 pub(super) const SHARD_COUNTS: [&str; 3] = ["1", "2", "more"];
 /// Actors with a mailbox. Only `shard` has a `shard` label.
-pub(super) const ACTORS: [&str; 4] = ["coordinator", "shard", "commit_log", "materializer"];
+pub(super) const ACTORS: [&str; 5] =
+    ["coordinator", "shard", "market", "commit_log", "materializer"];
 /// Every code of a refusal: the durable ones, then those of requests without an answer.
 pub(super) const REASONS: [&str; Reject::CODES.len() + 2] = {
     let mut reasons = [""; Reject::CODES.len() + 2];
@@ -179,6 +180,7 @@ const FOLD_REQUESTS: &[f64] = &[
 ];
 
 const KIND: Label = listed("kind", &KINDS);
+const MARKET: Label = open("market", "the name of a market");
 const FAMILY: &[Label] = &[open("column_family", "the name of a RocksDB column family")];
 
 pub(super) const REQUESTS: Metric = counter(
@@ -238,7 +240,10 @@ pub(super) const CROSS_SHARD: Metric = counter(
 pub(super) const MAILBOX: Metric = gauge(
     "crosslatch_mailbox_messages",
     "messages",
-    &[listed("actor", &ACTORS), open("shard", "a shard's number, on the series of shards only")],
+    &[
+        listed("actor", &ACTORS),
+        open("shard", "the number of a shard or of a market actor, on the series of those only"),
+    ],
     "Messages waiting in an actor's mailbox when it last looked.",
 );
 pub(super) const IN_FLIGHT: Metric = gauge(
@@ -253,6 +258,20 @@ pub(super) const HOLDS: Metric = gauge(
     &[],
     "Open holds: prepared swaps and withdrawals that are neither resolved nor expired.",
 );
+pub(super) const OPEN_ORDERS: Metric = gauge(
+    "crosslatch_open_orders",
+    "orders",
+    &[],
+    "Orders that stand in a book, or are on their way there.",
+);
+pub(super) const TRADES: Metric = counter(
+    "crosslatch_trades_total",
+    "trades",
+    &[MARKET],
+    "Trades, counted when they are matched: microseconds before they are durable.",
+);
+pub(super) const BOOK_DEPTH: Metric =
+    gauge("crosslatch_book_depth", "orders", &[MARKET], "Orders that stand in the market's book.");
 pub(super) const HOLDS_RESOLVED: Metric = counter(
     "crosslatch_holds_resolved_total",
     "holds",
@@ -444,6 +463,9 @@ pub const METRICS: &[Metric] = &[
     MAILBOX,
     IN_FLIGHT,
     HOLDS,
+    OPEN_ORDERS,
+    TRADES,
+    BOOK_DEPTH,
     HOLDS_RESOLVED,
     PARKED,
     TRANSACTION_RETRIES,
