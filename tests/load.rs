@@ -1,5 +1,5 @@
-//! `crosslatch load`: in every mode the same swaps end the same way, what it reports is what the
-//! engine counted, and what it verifies is verified.
+//! `crosslatch load`: in every mode the same swaps end the same way, what it reports (of orders, too) is
+//! what the engine counted, and what it verifies is verified.
 
 #[expect(dead_code, reason = "the load makes its own venue")]
 mod support;
@@ -88,6 +88,39 @@ fn every_mode_reports_what_the_engine_counted() {
                 "{report}"
             );
         }
+    }
+}
+
+/// What callers were told of orders is what the engine counted, and what stands is what was not ended.
+fn check_orders(report: &Value) {
+    let of = |name: &str| number(&report[name]);
+    let orders = &report["orders"];
+    let told = |name: &str| number(&orders[name]);
+    assert_eq!(of("swaps_attempted"), SWAPS);
+    assert_eq!(of("swaps_settled") + of("swaps_rejected"), SWAPS, "{report}");
+    let settled = ["placed", "amended", "canceled"].map(told);
+    assert_eq!(settled.iter().sum::<u64>(), of("swaps_settled"));
+    let kinds = ["order", "amend", "cancel"].map(|kind| counted(report, kind));
+    assert_eq!(kinds.map(|(settled, _)| settled), settled, "{report}");
+    assert_eq!(kinds.map(|(_, rejected)| rejected).iter().sum::<u64>(), of("swaps_rejected"));
+    assert!(settled.iter().all(|settled| *settled > 0) && told("trades") > 0, "{report}");
+    let open = told("open");
+    assert!(open > 0 && open <= told("placed") - told("canceled") - told("trades"), "{report}");
+    assert!(number(&report["verification"]["answers_compared"]) > 0);
+}
+
+#[test]
+fn orders_are_placed_amended_and_canceled_as_it_is_told() {
+    for (more, markets) in [
+        ("--batch 64", 16),
+        ("--batch 1 --clients 8 --markets 2", 2),
+        ("--batch 500 --clients 2 --markets 3 --assets 2 --shards 1 --skew zipf:1.1", 3),
+        ("--batch 50 --rate 30000/s --markets 1", 1),
+    ] {
+        let data = scratch();
+        let report = load(data.path(), "orders", more);
+        check_orders(&report);
+        assert_eq!(number(&report["orders"]["markets"]), markets);
     }
 }
 

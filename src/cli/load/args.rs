@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
-use crate::config::{ASSETS_MAX, BATCH_REQUESTS_MAX, Limits};
+use crate::config::{ASSETS_MAX, BATCH_REQUESTS_MAX, Limits, MARKETS_MAX};
 use crate::engine::Durability;
 
 /// Swaps that are sent when neither a number nor a duration is given.
@@ -24,6 +24,10 @@ const CLIENTS_DEFAULT: (usize, usize) = (4, 64);
 const RETRIES_DEFAULT: u32 = 16;
 /// Most callers: each is a task with a random generator of its own.
 const CLIENTS_MAX: usize = 65_536;
+/// Markets, unless said otherwise.
+const MARKETS_DEFAULT: u32 = 16;
+/// Assets, unless said otherwise; where orders are sent, each market has one of its own to sell.
+const ASSETS_DEFAULT: u32 = 2;
 /// Most accounts: their balances have to fit into memory.
 const ACCOUNTS_MAX: u64 = 100_000_000;
 
@@ -54,9 +58,12 @@ pub struct LoadArgs {
     /// Accounts to create
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub accounts: u64,
-    /// Assets to create, on two chains
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub assets: u32,
+    /// Assets to create, on two chains [default: 2; with --mode orders one more than markets]
+    #[arg(long, value_name = "N")]
+    pub assets: Option<u32>,
+    /// Markets to create, with --mode orders [default: 16]
+    #[arg(long, value_name = "N")]
+    pub markets: Option<u32>,
     /// Which accounts swap: uniform, zipf:EXPONENT, or hot:K (one of K accounts is in every swap)
     #[arg(long, value_name = "SKEW", default_value = "uniform", value_parser = parse_skew)]
     pub skew: Skew,
@@ -99,7 +106,7 @@ pub enum Mode {
     TwoPhase,
     /// One read of all balances, then a transaction a swap that is refused if one of them has changed
     Transaction,
-    /// Orders that match
+    /// Orders, amendments and cancellations, one request each: --swaps and --rate count requests
     Orders,
 }
 
@@ -166,6 +173,17 @@ impl LoadArgs {
         }
     }
 
+    /// Markets to create.
+    pub(super) fn markets(&self) -> u32 {
+        if self.mode == Mode::Orders { self.markets.unwrap_or(MARKETS_DEFAULT) } else { 0 }
+    }
+
+    /// Assets to create.
+    pub(super) fn assets(&self) -> u32 {
+        let default = ASSETS_DEFAULT.max(self.markets().saturating_add(1));
+        self.assets.unwrap_or(default.min(ASSETS_MAX as u32))
+    }
+
     /// How often a transaction that met a conflict is tried again.
     pub(super) fn retries(&self) -> u32 {
         self.retries.unwrap_or(RETRIES_DEFAULT)
@@ -191,17 +209,12 @@ impl LoadArgs {
     /// # Errors
     /// The flag at fault and what would be right, to be shown to whoever typed it.
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.mode == Mode::Orders {
-            return Err("--mode orders does not exist yet; swap, two-phase, transaction do".into());
-        }
-        if self.retries.is_some() && self.mode != Mode::Transaction {
-            return Err("--retries is for --mode transaction: nothing else conflicts".into());
-        }
+        self.check_mode()?;
         between("--swaps", self.swaps.unwrap_or(1), 1, u64::MAX)?;
         between("--batch", self.batch as u64, 1, BATCH_REQUESTS_MAX as u64)?;
         between("--clients", self.clients() as u64, 1, CLIENTS_MAX as u64)?;
         between("--accounts", self.accounts, 2, ACCOUNTS_MAX)?;
-        between("--assets", u64::from(self.assets), 2, ASSETS_MAX as u64)?;
+        between("--assets", u64::from(self.assets()), 2, ASSETS_MAX as u64)?;
         if let Skew::Hot(accounts) = self.skew {
             between("--skew hot:K", accounts, 1, self.accounts)?;
         }
@@ -209,6 +222,25 @@ impl LoadArgs {
             return Err("--cross-shard needs at least --shards 2".into());
         }
         self.limits().validate().map_err(|malformed| malformed.to_string())
+    }
+
+    /// Finds flags of another mode.
+    fn check_mode(&self) -> Result<(), String> {
+        if self.retries.is_some() && self.mode != Mode::Transaction {
+            return Err("--retries is for --mode transaction: nothing else conflicts".into());
+        }
+        if self.mode != Mode::Orders {
+            let none = self.markets.is_none();
+            return none.then_some(()).ok_or("--markets is for --mode orders".into());
+        }
+        between("--markets", self.markets().into(), 1, MARKETS_MAX as u64)?;
+        if self.funds == Funds::Tight {
+            return Err("--funds tight is for swaps: orders are sent with ample funds".into());
+        }
+        if self.cross_shard.is_some() {
+            return Err("--cross-shard is for swaps: whom an order meets, its market says".into());
+        }
+        Ok(())
     }
 }
 
@@ -330,6 +362,16 @@ mod tests {
     }
 
     #[test]
+    fn every_market_sells_an_asset_of_its_own() {
+        assert_eq!((parse("").unwrap().assets(), parse("").unwrap().markets()), (2, 0));
+        let orders = |line| parse(&format!("--mode orders {line}")).unwrap();
+        assert_eq!((orders("").assets(), orders("").markets()), (17, 16));
+        assert_eq!(orders("--markets 1").assets(), 2);
+        let few = orders("--markets 5 --assets 3");
+        assert_eq!((few.assets(), few.markets()), (3, 5));
+    }
+
+    #[test]
     fn many_clients_get_room_in_flight() {
         let load = parse("--clients 64 --batch 8192").unwrap();
         assert_eq!(load.limits().requests_in_flight_max, 64 * 8192);
@@ -341,7 +383,11 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named() {
         for (line, what) in [
-            ("--mode orders", "--mode orders does not exist yet; swap, two-phase"),
+            ("--markets 3", "--mode orders"),
+            ("--mode orders --markets 0", "--markets is 0; give 1 to"),
+            ("--mode orders --funds tight", "--funds tight is for swaps"),
+            ("--mode orders --cross-shard 5", "--cross-shard is for swaps"),
+            ("--mode orders --retries 3", "--mode transaction"),
             ("--retries 3", "--mode transaction"),
             ("--mode two-phase --retries 3", "--mode transaction"),
             ("--batch 8193", "--batch is 8193; give 1 to 8192"),

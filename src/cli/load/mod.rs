@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The same swaps can be settled in three ways, to compare: as swaps, in two phases, or by optimistic
-//! transactions.
+//! transactions. Or orders are sent, amended and canceled in some markets.
 //! The generator takes its share of the same cores, so the figures are those of the whole.
 //! What is claimed is checked: with `--funds tight` every refusal is read back as of its seq,
 //! with ample funds there may be none; no hold may be left open, and `--verify` opens the data
@@ -18,6 +18,7 @@ mod args;
 mod callers;
 mod cpu;
 mod environment;
+mod flow;
 mod probe;
 mod progress;
 mod reading;
@@ -53,7 +54,7 @@ use reading::Reading;
 use report::{Measured, Report, grouped};
 use runner::{Load, Ran};
 use sidecar::Sidecar;
-use verify::BeforeLoad;
+use verify::{BeforeLoad, WasTold};
 use workload::Workload;
 
 /// Exit status of bad usage.
@@ -135,14 +136,14 @@ fn load(args: &LoadArgs, data: &Data) -> anyhow::Result<Report> {
     if let Some(unexpected) = &ran.tally.unexpected {
         eprintln!("refused, and should not be: {unexpected}");
     }
-    let commits = ran.tally.commits;
+    let told = WasTold { commits: ran.tally.commits, answers: ran.tally.told };
     if args.funds == Funds::Tight {
         eprintln!("checking refusals");
         report.add_refusals(refusals::check(&engine, ran.tally.refusals)?);
     }
     if args.verify {
         eprintln!("verifying: stop, open again, compare");
-        report.add_verdict(verify::verify(engine, &options, &workload, &before_load, commits)?);
+        report.add_verdict(verify::verify(engine, &options, &workload, &before_load, told)?);
     } else {
         engine.stop()?;
     }
@@ -157,8 +158,8 @@ fn set_up(
 ) -> anyhow::Result<()> {
     let began = SystemClock.boot_nanos();
     let accounts = grouped(args.accounts);
-    eprintln!("setting up {accounts} accounts with {} assets, seed {}", args.assets, args.seed);
-    setup::run(engine, workload, args.assets, stop)?;
+    eprintln!("setting up {accounts} accounts with {} assets, seed {}", args.assets(), args.seed);
+    setup::run(engine, workload, args.assets(), stop)?;
     // The load does not have to pay for what the set-up left to fold.
     engine.drain()?;
     eprintln!("set up in {:.1} s", (SystemClock.boot_nanos() - began) as f64 / 1e9);

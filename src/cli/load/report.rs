@@ -12,10 +12,12 @@ use serde::Serialize;
 use super::args::{Funds, LoadArgs, Mode, Skew};
 use super::cpu::CpuUsed;
 use super::environment::Environment;
+use super::flow::EXPECTED;
 use super::probe::Probe;
 use super::reading::Reading;
 use super::refusals::RefusalsChecked;
 use super::runner::Ran;
+use super::tally::OrderCounts;
 use super::verify::Verdict;
 
 /// The whole report.
@@ -44,6 +46,8 @@ pub(super) struct Report {
     pub(super) requests: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
     /// How requests met others, as the engine counted it.
     pub(super) conflict_kinds: BTreeMap<&'static str, u64>,
+    /// What became of orders; `null` where none are sent.
+    pub(super) orders: Option<Orders>,
     /// Holds left open. Must be 0.
     pub(super) holds_open: i64,
     /// Swaps that waited for another one's decision.
@@ -111,6 +115,20 @@ pub(super) struct Report {
     pub(super) environment: Environment,
 }
 
+/// What became of orders.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Orders {
+    /// Markets.
+    pub(super) markets: u32,
+    /// What callers were told.
+    #[serde(flatten)]
+    pub(super) told: OrderCounts,
+    /// Trades, as the engine counted them.
+    pub(super) trades: u64,
+    /// Orders that stand at the end, more than before.
+    pub(super) open: i64,
+}
+
 /// Quantiles of a latency in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Latency {
@@ -167,7 +185,7 @@ pub(super) struct Measured<'a> {
 /// sync also wait for kernel threads, which then queue for a processor.
 const BUSY_PCT: f64 = 10.0;
 /// Kinds of requests that a load sends.
-const KINDS: [&str; 4] = ["swap", "prepare", "commit", "transaction"];
+const KINDS: [&str; 7] = ["swap", "prepare", "commit", "transaction", "order", "amend", "cancel"];
 const CONFLICTS: [&str; 6] =
     ["balance_wait", "lock_wait", "lock_timeout", "busy", "read_validation", "duplicate_request"];
 const STAGES: [&str; 5] = ["queue", "prepare", "decide", "apply", "persist"];
@@ -183,6 +201,14 @@ impl Latency {
             p999: quantile(0.999),
             max: millis(nanos.max()),
         }
+    }
+}
+
+impl Orders {
+    fn of(told: OrderCounts, args: &LoadArgs, metrics: &Reading) -> Self {
+        let trades = metrics.sum("crosslatch_trades_total", "") as u64;
+        let open = metrics.sum("crosslatch_open_orders", "") as i64;
+        Self { markets: args.markets(), told, trades, open }
     }
 }
 
@@ -214,6 +240,7 @@ impl Report {
             requests: requests(metrics),
             waits: conflict_kinds["balance_wait"],
             conflict_kinds,
+            orders: (args.mode == Mode::Orders).then(|| Orders::of(tally.orders, args, metrics)),
             holds_open: measured.holds_open,
             seconds: ran.seconds,
             settled_per_second: per(tally.settled, ran.seconds),
@@ -225,7 +252,7 @@ impl Report {
             batch: args.batch,
             clients: args.clients(),
             accounts: args.accounts,
-            assets: args.assets,
+            assets: args.assets(),
             skew: args.skew,
             funds: args.funds,
             rate: args.rate,
@@ -251,7 +278,7 @@ impl Report {
                 p50_ratio: latency_ms.p50 / ((before.p50_ms + after.p50_ms) / 2.0),
             }),
             refusals_checked: None,
-            false_refusals: unasked_refusals(ran, args.funds),
+            false_refusals: unasked_refusals(ran, args),
             verified: None,
             verification: None,
             environment,
@@ -277,12 +304,14 @@ impl Report {
 }
 
 /// With ample funds every refusal is a false one; with tight funds, any but for lack of funds.
-fn unasked_refusals(ran: &Ran, funds: Funds) -> u64 {
+/// Of orders, those are that no market says.
+fn unasked_refusals(ran: &Ran, args: &LoadArgs) -> u64 {
+    let is_asked = |code: &str| match args.mode {
+        Mode::Orders => EXPECTED.contains(&code),
+        _ => args.funds == Funds::Tight && code == "insufficient_funds",
+    };
     let rejected = ran.tally.rejected.iter();
-    rejected
-        .filter(|(code, _)| funds == Funds::Ample || **code != "insufficient_funds")
-        .map(|(_, count)| count)
-        .sum()
+    rejected.filter(|(code, _)| !is_asked(code)).map(|(_, count)| count).sum()
 }
 
 /// As it is written on the command line.
@@ -369,22 +398,27 @@ impl fmt::Display for Report {
 impl Report {
     fn write_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { batch, clients, skew, durability, shards, accounts, .. } = self;
+        let spread = match &self.orders {
+            Some(orders) => format!(", {} markets", orders.markets),
+            None => format!(" ({:.1}% of the swaps span two)", self.cross_shard_pct),
+        };
         writeln!(
             f,
-            "workload     {} mode, {} accounts, {skew}, {shards} shards ({:.1}% of the swaps span two), \
+            "workload     {} mode, {} accounts, {skew}, {shards} shards{spread}, \
              {clients} clients with {batch} a submission, durability {durability}",
             mode_name(self.mode),
             grouped(*accounts),
-            self.cross_shard_pct,
         )?;
         let early = if self.stopped_early { ", stopped early" } else { "" };
         writeln!(
             f,
-            "swaps        {} settled, {} rejected, {} waited for another one{early}",
+            "{:<12} {} settled, {} rejected, {} waited for another one{early}",
+            if self.orders.is_some() { "requests" } else { "swaps" },
             grouped(self.swaps_settled),
             grouped(self.swaps_rejected),
             grouped(self.waits),
         )?;
+        self.write_orders(f)?;
         if self.mode == Mode::Transaction {
             writeln!(
                 f,
@@ -405,6 +439,30 @@ impl Report {
             grouped(self.drained_per_second as u64),
             self.drained_seconds,
         )
+    }
+
+    fn write_orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(Orders { told, trades, open, .. }) = self.orders else {
+            return Ok(());
+        };
+        let OrderCounts { placed, immediate, amended, canceled } = told;
+        writeln!(
+            f,
+            "orders       {} placed ({} immediate or cancel), {} amendments, {} cancellations; {} \
+             trades, {} more open at the end",
+            grouped(placed),
+            grouped(immediate),
+            grouped(amended),
+            grouped(canceled),
+            grouped(trades),
+            open,
+        )?;
+        let rejects: Vec<_> = self
+            .rejects
+            .iter()
+            .map(|(code, count)| format!("{code} {}", grouped(*count)))
+            .collect();
+        writeln!(f, "refused      {}", rejects.join(", "))
     }
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -441,7 +499,8 @@ impl Report {
     fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut cpu: Vec<_> = self.cpu_seconds_per_million_swaps.iter().collect();
         cpu.sort_by(|a, b| b.1.total_cmp(a.1));
-        write!(f, "cpu          seconds per million swaps:")?;
+        let each = if self.orders.is_some() { "request" } else { "swap" };
+        write!(f, "cpu          seconds per million {each}s:")?;
         for (name, seconds) in cpu.into_iter().filter(|(_, seconds)| **seconds >= 0.005) {
             write!(f, " {name} {seconds:.2}")?;
         }
@@ -455,7 +514,7 @@ impl Report {
         }
         writeln!(
             f,
-            "disk         {:.0} bytes a swap written, the directory grew by {:.0}",
+            "disk         {:.0} bytes a {each} written, the directory grew by {:.0}",
             self.disk_written_bytes_per_swap, self.disk_bytes_per_swap,
         )
     }
@@ -482,10 +541,14 @@ impl Report {
             return Ok(());
         };
         let word = if verdict.is_verified() { "yes" } else { "NO" };
+        let of_mode = match self.orders {
+            Some(_) => format!("{} answers are what they were", grouped(verdict.answers_compared)),
+            None => "nothing is held".to_owned(),
+        };
         writeln!(
             f,
             "verified     {word}: opened again, {} accounts compared, {} balances add up to the \
-             supply, nothing is held; closed again, {} commits replayed from the journal",
+             supply, {of_mode}; closed again, {} commits replayed from the journal",
             grouped(verdict.accounts_compared),
             grouped(verdict.balances_summed),
             grouped(verdict.commits_audited),

@@ -167,6 +167,7 @@ impl<'env> Load<'env> {
                 tally: Arc::clone(&tally),
                 workload: ClientWorkload::new(Arc::clone(self.workload), number),
                 mode: self.args.mode,
+                clients: self.args.clients(),
                 batch: self.args.batch,
                 retries: self.args.retries(),
             };

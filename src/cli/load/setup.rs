@@ -1,4 +1,4 @@
-//! Before the load: assets on two chains, accounts linked on both, and what they start with.
+//! Before the load: assets on two chains, accounts linked on both, what they start with, and markets.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ const CHAINS: [(ChainId, ChainKind); 2] =
 /// Submissions on their way at once.
 const IN_FLIGHT: usize = 8;
 
-/// Creates assets and accounts, and deposits what they start with. Ends early when `stop` goes off.
+/// Creates assets, accounts and markets, and deposits what accounts start with. Ends early when `stop` goes off.
 ///
 /// # Errors
 /// A refusal: the data directory has something else under these names. Or the engine's end.
@@ -42,6 +42,12 @@ pub(super) fn run(
         account,
         links: CHAINS.map(|(chain, kind)| link(account, chain, kind)).into(),
     }))?;
+    if let Some(flow) = workload.flow() {
+        let account = workload.fee_account();
+        let links = CHAINS.map(|(chain, kind)| link(account, chain, kind)).into();
+        setup.all([Command::PutAccount { account, links }].into_iter())?;
+        setup.all(flow.specs(account).map(|spec| Command::PutMarket(Box::new(spec))))?;
+    }
     let amount = workload.balance();
     setup.all(workload.accounts().flat_map(|account| {
         let assets = (0..assets).map(AssetId::new);

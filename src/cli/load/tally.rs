@@ -9,15 +9,21 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
+use serde::Serialize;
 
 use crate::engine::{Answers, Brief};
 use crate::error::Reject;
-use crate::types::{AccountId, Amount, AssetId, CommitSeq};
+use crate::types::{AccountId, Amount, AssetId, CommitSeq, RequestId};
 
+use super::flow::{EXPECTED, Sent};
 use super::workload::{ClientWorkload, PlannedSwap};
 
 /// Refusals that one generator thread keeps; of more, a random sample of so many.
 const REFUSALS_KEPT_MAX: usize = 4_000_000;
+/// Answers about orders that one generator thread keeps; of more, a random sample of so many.
+const TOLD_KEPT_MAX: usize = 50_000;
+/// Answers of one submission that are offered for that.
+const TOLD_PER_SUBMISSION: usize = 8;
 /// Latencies are exact to a microsecond, or to three digits; longer ones count as this long.
 const LATENCY_NANOS: (u64, u64) = (1_000, 3_600_000_000_000);
 
@@ -42,12 +48,43 @@ pub(super) struct Tally {
     pub(super) rejected: BTreeMap<&'static str, u64>,
     /// Answered swaps that span two shards.
     pub(super) cross_shard: u64,
+    /// What settled of the requests about orders.
+    pub(super) orders: OrderCounts,
+    /// What callers were told about orders, to be checked.
+    pub(super) told: Sample<Told>,
     /// Refusals for lack of funds, to be checked.
     pub(super) refusals: Sample<RefusedSwap>,
     /// The first refusal that the workload does not ask for.
     pub(super) unexpected: Option<String>,
     /// Boot-clock nanoseconds of the last answer.
     pub(super) answered_last_nanos: u64,
+}
+
+/// Requests about orders that settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct OrderCounts {
+    /// Orders that came into their markets.
+    pub(super) placed: u64,
+    /// Of these, those that had to trade at once.
+    pub(super) immediate: u64,
+    /// Amendments.
+    pub(super) amended: u64,
+    /// Cancellations that somebody asked for.
+    pub(super) canceled: u64,
+}
+
+/// What a caller was told about one of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Which request.
+    pub(super) id: RequestId,
+    /// The seq under which it settled, or the code of its refusal.
+    pub(super) answer: Result<CommitSeq, &'static str>,
+}
+
+/// Of a submission's answers, the places of those that are kept to be checked.
+pub(super) fn told_places(answers: usize) -> impl Iterator<Item = usize> {
+    (0..answers).step_by(answers.div_ceil(TOLD_PER_SUBMISSION).max(1))
 }
 
 /// A refusal for lack of funds, with what it claims: at `seq`, `short_by` was missing to `needed`.
@@ -78,6 +115,8 @@ impl Tally {
             gave_up: 0,
             rejected: BTreeMap::new(),
             cross_shard: 0,
+            orders: OrderCounts::default(),
+            told: Sample::new(TOLD_KEPT_MAX, seed),
             refusals: Sample::new(REFUSALS_KEPT_MAX, seed),
             unexpected: None,
             answered_last_nanos: 0,
@@ -95,6 +134,34 @@ impl Tally {
         }
         self.commits += self.settled - settled_before;
         self.cross_shard += sent.take_cross_shard();
+    }
+
+    /// Counts the answers to requests about orders.
+    pub(super) fn traded(&mut self, answers: &Answers, sent: &[Sent]) {
+        for (index, sent) in sent.iter().enumerate() {
+            match answers.brief(index) {
+                Brief::Settled(_) => {
+                    self.settled += 1;
+                    self.commits += 1;
+                    self.orders.count(*sent);
+                }
+                Brief::Rejected(reject) if EXPECTED.contains(&reject.code()) => {
+                    *self.rejected.entry(reject.code()).or_insert(0) += 1;
+                }
+                Brief::Rejected(reject) => self.refused(reject, None),
+            }
+        }
+    }
+
+    /// Keeps what was answered to some requests, or not.
+    pub(super) fn was_told(&mut self, answers: &Answers, noted: &[(usize, RequestId)]) {
+        for (place, id) in noted {
+            let answer = match answers.brief(*place) {
+                Brief::Settled(seq) => Ok(seq),
+                Brief::Rejected(reject) => Err(reject.code()),
+            };
+            self.told.offer(Told { id: *id, answer });
+        }
     }
 
     /// Counts a swap's `conflicts`-th conflict; says whether it is to be tried again.
@@ -152,9 +219,28 @@ impl Tally {
             *self.rejected.entry(code).or_insert(0) += count;
         }
         self.cross_shard += other.cross_shard;
+        self.orders.add(other.orders);
+        self.told.add(other.told);
         self.refusals.add(other.refusals);
         self.unexpected = self.unexpected.take().or(other.unexpected);
         self.answered_last_nanos = self.answered_last_nanos.max(other.answered_last_nanos);
+    }
+}
+
+impl OrderCounts {
+    fn count(&mut self, sent: Sent) {
+        self.placed += u64::from(matches!(sent, Sent::Passing | Sent::Staying));
+        self.immediate += u64::from(sent == Sent::Passing);
+        self.amended += u64::from(sent == Sent::Amend);
+        self.canceled += u64::from(sent == Sent::Cancel);
+    }
+
+    fn add(&mut self, other: Self) {
+        let Self { placed, immediate, amended, canceled } = other;
+        self.placed += placed;
+        self.immediate += immediate;
+        self.amended += amended;
+        self.canceled += canceled;
     }
 }
 

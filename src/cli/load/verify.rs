@@ -3,9 +3,10 @@
 //! * Every swap took exactly the commit_seqs of the requests that it was settled by, and nothing
 //!   else did.
 //! * The balances of all accounts (or an even sample) are after the restart what they were before
-//!   the stop, versions included, and nothing of them is held.
+//!   the stop, versions included, and nothing of them is held but by orders.
 //! * Per asset, deposits − withdrawals equal the sum of all balances, before and after, and are
 //!   what they were before the load.
+//! * Of the answers about orders, the sample that was kept is what the store says after the restart.
 //! * The offline audit finds nothing in the closed directory: the proof that needs no engine.
 
 use std::path::Path;
@@ -15,12 +16,14 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::cli::audit::audit_directory;
-use crate::engine::{Audit, Engine, Options};
+use crate::engine::{Audit, Engine, Known, Options};
 use crate::error::Error;
 use crate::message::BalanceNow;
+use crate::request::Outcome;
 use crate::store::audit::Failure;
 use crate::types::{AccountId, Amount, CommitSeq};
 
+use super::tally::{Sample, Told};
 use super::workload::Workload;
 
 /// Accounts whose balances are compared; of more, every n-th.
@@ -33,6 +36,8 @@ const READERS: usize = 256;
 pub(super) struct Verdict {
     /// Accounts whose balances were compared before and after the restart.
     pub(super) accounts_compared: u64,
+    /// Answers about orders that were asked for again.
+    pub(super) answers_compared: u64,
     /// Balances that were added up for conservation.
     pub(super) balances_summed: u64,
     /// Settled requests, of the load and before it, that the offline audit replayed.
@@ -71,8 +76,15 @@ impl BeforeLoad {
     }
 }
 
-/// Stops the engine, starts it again on the same options, and compares everything. `commits` is
-/// how many requests of the load were settled, as its callers were told.
+/// What the load's callers were told.
+pub(super) struct WasTold {
+    /// How many requests were settled.
+    pub(super) commits: u64,
+    /// Answers about orders.
+    pub(super) answers: Sample<Told>,
+}
+
+/// Stops the engine, starts it again on the same options, and compares everything.
 ///
 /// # Errors
 /// What kept the engine from stopping or starting.
@@ -81,8 +93,9 @@ pub(super) fn verify(
     options: &Options,
     workload: &Workload,
     before: &BeforeLoad,
-    commits: u64,
+    told: WasTold,
 ) -> Result<Verdict, Error> {
+    let commits = told.commits;
     let mut verdict = Verdict::default();
     let durable = engine.status().durable_seq;
     let given = durable.get() - before.durable.get();
@@ -112,6 +125,10 @@ pub(super) fn verify(
     });
     let balances_again = balances(&engine, &sample)?;
     compare(&mut verdict, &sample, &balances_running, &balances_again);
+    if workload.flow().is_none() {
+        expect_nothing_held(&mut verdict, &sample, &balances_again);
+    }
+    compare_answers(&mut verdict, &engine, told.answers.into_shuffled())?;
     engine.stop()?;
     drop(engine);
     audit_offline(&mut verdict, &options.data, durable)?;
@@ -148,6 +165,19 @@ type Balances = Vec<Vec<BalanceNow>>;
 
 fn compare(verdict: &mut Verdict, sample: &[AccountId], before: &Balances, after: &Balances) {
     verdict.accounts_compared = sample.len() as u64;
+    let differ = sample.iter().zip(before.iter().zip(after)).filter(|(_, (was, is))| was != is);
+    let differ: Vec<_> = differ.collect();
+    if let Some((account, (was, is))) = differ.first() {
+        verdict.wrong.push(format!(
+            "{} of {} accounts differ after the restart; account {account} had {was:?} and has {is:?}",
+            differ.len(),
+            sample.len(),
+        ));
+    }
+}
+
+/// Only orders that stand set anything aside for longer than a load.
+fn expect_nothing_held(verdict: &mut Verdict, sample: &[AccountId], after: &Balances) {
     let held = sample
         .iter()
         .zip(after)
@@ -160,15 +190,22 @@ fn compare(verdict: &mut Verdict, sample: &[AccountId], before: &Balances, after
             sample.len(),
         ));
     }
-    let differ = sample.iter().zip(before.iter().zip(after)).filter(|(_, (was, is))| was != is);
-    let differ: Vec<_> = differ.collect();
-    if let Some((account, (was, is))) = differ.first() {
-        verdict.wrong.push(format!(
-            "{} of {} accounts differ after the restart; account {account} had {was:?} and has {is:?}",
-            differ.len(),
-            sample.len(),
-        ));
+}
+
+/// Asks for every answer again.
+fn compare_answers(verdict: &mut Verdict, engine: &Engine, told: Vec<Told>) -> Result<(), Error> {
+    verdict.answers_compared = told.len() as u64;
+    for Told { id, answer } in told {
+        let known = engine.known(id)?;
+        let again = match &known {
+            Known::Outcome(Outcome::Settled(receipt)) => Ok(receipt.commit_seq),
+            Known::Outcome(Outcome::Rejected(refusal)) => Err(refusal.reject.code()),
+            Known::Pending => Err("pending"),
+            Known::Unknown => Err("unknown"),
+        };
+        verdict.expect(again == answer, || format!("{id} was {answer:?}, and now is {again:?}"));
     }
+    Ok(())
 }
 
 /// All accounts, or an even choice of so many.
@@ -248,6 +285,8 @@ mod tests {
         after[1][0].balance.held = Amount::new(3);
         let mut verdict = Verdict::default();
         compare(&mut verdict, &accounts, &after, &after);
+        assert!(verdict.is_verified());
+        expect_nothing_held(&mut verdict, &accounts, &after);
         assert_eq!(verdict.wrong.len(), 1);
         assert!(verdict.wrong[0].starts_with("1 of 2 accounts have something held; account 2"));
     }

@@ -21,7 +21,8 @@ use rand_distr::{Distribution, Zipf};
 use crate::request::{Command, Request, Swap};
 use crate::types::{AccountId, Amount, AssetId, BalanceKey, Leg, RequestId};
 
-use super::args::{Funds, LoadArgs, Skew};
+use super::args::{Funds, LoadArgs, Mode, Skew};
+use super::flow::Flow;
 
 /// What every account gets of every asset: too much to be spent in years, well below the cap.
 const AMPLE_BALANCE: u64 = 1_000_000_000_000_000;
@@ -50,6 +51,8 @@ pub(super) struct Workload {
     /// Out of 2^64, the share of swaps that span two shards; `None` for as chance has it.
     cross_shard: Option<u64>,
     funds: Funds,
+    /// Markets, and which orders they get; only where orders are sent.
+    flow: Option<Flow>,
     seed: u64,
 }
 
@@ -131,14 +134,37 @@ impl Workload {
         };
         Arc::new(Self {
             accounts: args.accounts,
-            assets: u64::from(args.assets),
+            assets: u64::from(args.assets()),
             shards: args.shards,
             parties,
             // Saturates at the top, which is one in 2^64 short of always.
             cross_shard: args.cross_shard.map(|share| (share / 100.0 * u64::MAX as f64) as u64),
             funds: args.funds,
+            flow: (args.mode == Mode::Orders)
+                .then(|| Flow::new(args.markets(), args.assets(), args.seed)),
             seed: args.seed,
         })
+    }
+
+    /// Markets, and which orders they get; only where orders are sent.
+    pub(super) fn flow(&self) -> Option<&Flow> {
+        self.flow.as_ref()
+    }
+
+    /// Whom the markets' fees go to: somebody who does not trade.
+    pub(super) fn fee_account(&self) -> AccountId {
+        AccountId::new(self.accounts + 1)
+    }
+
+    /// Seed of everything that is random.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// An account, as the skew has it.
+    #[inline]
+    pub(super) fn account(&self, rng: &mut SmallRng) -> AccountId {
+        AccountId::new(self.two_accounts(rng)[0] + 1)
     }
 
     /// How many accounts there are.
@@ -226,6 +252,7 @@ pub(super) struct ClientWorkload {
     /// Of ids that no swap comes with: a stream of its own, so that however many of them a mode
     /// needs, the swaps stay the same.
     other_ids: SmallRng,
+    number: usize,
     /// Upper bits of the random part of request ids.
     id_prefix: u128,
     /// The last submission; kept only where funds are tight.
@@ -240,7 +267,17 @@ impl ClientWorkload {
         let rng = SmallRng::seed_from_u64(mix(rules.seed, number as u64));
         let other_ids = SmallRng::seed_from_u64(mix(rules.seed ^ OTHER_IDS, number as u64));
         let id_prefix = (number as u128 & 0x3FF) << 64;
-        Self { rules, rng, other_ids, id_prefix, planned: Vec::new(), cross_shard: 0 }
+        Self { rules, rng, other_ids, number, id_prefix, planned: Vec::new(), cross_shard: 0 }
+    }
+
+    /// The rules that all clients share.
+    pub(super) fn rules(&self) -> &Arc<Workload> {
+        &self.rules
+    }
+
+    /// Which client's it is.
+    pub(super) fn number(&self) -> usize {
+        self.number
     }
 
     /// The next `swaps` swaps as requests under new ids; `unix_millis` is the time inside the ids.
@@ -340,7 +377,7 @@ fn two_assets(rng: &mut SmallRng, assets: u64) -> [AssetId; 2] {
 
 /// A number below `n`, by multiply-shift; uneven by less than n / 2^64.
 #[inline]
-fn below(rng: &mut SmallRng, n: u64) -> u64 {
+pub(super) fn below(rng: &mut SmallRng, n: u64) -> u64 {
     ((u128::from(rng.next_u64()) * u128::from(n)) >> 64) as u64
 }
 
@@ -358,7 +395,7 @@ fn coprime(n: u64) -> u64 {
 }
 
 /// Seeds of different clients and different runs are unrelated (SplitMix64's finalizer).
-fn mix(seed: u64, number: u64) -> u64 {
+pub(super) fn mix(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

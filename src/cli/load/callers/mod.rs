@@ -4,11 +4,13 @@
 //! swap         one submission: the swaps
 //! two-phase    a submission of prepares, and when they are answered one of commits
 //! transaction  one read of all balances, then a submission of transactions that depend on it
+//! orders       one submission: orders, and what amends and cancels those of earlier ones
 //! ```
 //!
-//! In every mode the swaps are the same, a caller is an independent one with one submission in
+//! In every mode but the last the swaps are the same; in all, a caller is an independent one with one submission in
 //! flight, and a latency runs from handing over the first of a swap's requests to the last answer.
 
+mod orders;
 mod swap;
 mod transaction;
 mod two_phase;
@@ -37,6 +39,8 @@ pub(super) struct Caller {
     pub(super) workload: ClientWorkload,
     /// How.
     pub(super) mode: Mode,
+    /// How many callers there are.
+    pub(super) clients: usize,
     /// Requests in one submission, at most.
     pub(super) batch: usize,
     /// How often it tries again what met a conflict.
@@ -53,7 +57,7 @@ impl Caller {
             Mode::Swap => swap::run(self).await,
             Mode::TwoPhase => two_phase::run(self).await,
             Mode::Transaction => transaction::run(self).await,
-            Mode::Orders => unreachable!("refused with the flags"),
+            Mode::Orders => orders::run(self).await,
         }
     }
 

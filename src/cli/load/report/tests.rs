@@ -123,6 +123,27 @@ fn a_refusal_that_was_not_asked_for_is_a_failure() {
 }
 
 #[test]
+fn of_orders_only_what_a_market_says_may_be_refused() {
+    let refused = |code| {
+        report("--mode orders", |tally| {
+            tally.orders.placed = 7;
+            tally.rejected.insert(code, 3);
+        })
+    };
+    let late = refused("unknown_order");
+    assert!(late.is_sound());
+    let object = json(&late);
+    assert_eq!(
+        (&object["orders"]["placed"], &object["orders"]["markets"]),
+        (&7.into(), &16.into())
+    );
+    let text = late.to_string();
+    assert!(text.contains("7 placed") && text.contains("unknown_order 3"), "{text}");
+    assert_eq!(refused("insufficient_funds").false_refusals, 3);
+    assert!(json(&report("", |_| {}))["orders"].is_null());
+}
+
+#[test]
 fn conflicts_are_what_transactions_were_refused_for() {
     let report = report("--mode transaction --retries 3", |tally| {
         (tally.conflicts, tally.retries, tally.gave_up) = (1_500, 1_200, 300);
