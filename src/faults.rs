@@ -171,6 +171,10 @@ bugs! {
     KeepLock: "an exclusive hold's lock stays when the hold ends",
     ForgetWaiter: "who waited for funds gets them, and nobody is told",
     CountLaterCredits: "who waits for funds counts credits of later requests",
+    SettleOutOfLine: "what markets said is decided as its votes come, not in their order",
+    KeepReserve: "what is reserved for an order stays so when the order settles",
+    ForgetOrder: "every fifth order that comes to stand leaves no rows",
+    ForgetPlaces: "recovery puts orders back in the order of their ids",
     FoldTwice: "a family folds blocks again that it has",
 }
 

@@ -399,7 +399,11 @@ impl<S: SeenBefore> Machine<S> {
                     return self.refuse(at, txn, Reject::LockTimeout { token }, self.last_seq());
                 }
                 let since = parked_since.unwrap_or(self.now);
-                let again = self.take_back(at, batch, attempts, Some(since));
+                let mut again = self.take_back(at, batch, attempts, Some(since));
+                if matches!(again.txn.command, Command::Amend(_)) {
+                    // Until it comes again, its order may trade or end, and its market be halted.
+                    again.txn.reserve_nothing();
+                }
                 if is_open {
                     let until = Time::new(since.get().saturating_add(self.lock_wait_micros));
                     let until = until.min(again.txn.deadline);

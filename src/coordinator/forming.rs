@@ -216,9 +216,9 @@ impl<S: SeenBefore> Machine<S> {
                 Some(Place::Waiting) => {
                     self.deferred.is_placed(txn.id, at, attempts, parked_since);
                     match self.refuse_early(&mut txn, forming)? {
-                        Screened::Ask => match verdict {
+                        asks @ (Screened::Ask | Screened::AsksMarket(..)) => match verdict {
                             Some(reject) => known(Exception::Refused(reject, self.last_seq())),
-                            None => Screened::Ask,
+                            None => asks,
                         },
                         other => other,
                     }

@@ -3,12 +3,13 @@
 //! What is kept meanwhile stands in [`super::trading`], with the way that an order goes.
 
 use super::deciding::Exception;
-use super::deferred::Again;
+use super::deferred::{Again, Place};
 use super::forming::{Forming, Screened};
 use super::ids::SeenBefore;
-use super::trading::{Asking, Known, Settled, Settling, amendment, fault, new_order};
+use super::trading::{Asking, Known, Named, Settled, Settling, amendment, fault, new_order};
 use super::txn::Machine;
 use crate::error::{OrderFault, Reject};
+use crate::faults::{Bug, planted};
 use crate::market::order::{OrderId, Side};
 use crate::market::{Declined, Settlement, Standing};
 use crate::message::{
@@ -59,7 +60,7 @@ impl<S: SeenBefore> Machine<S> {
         forming: &Forming,
     ) -> Result<Screened, Reject> {
         match &txn.command {
-            Command::Order(_) => self.check_order(txn, forming).map(|()| Screened::Ask),
+            Command::Order(_) => self.check_order(txn, forming),
             Command::CancelAll { account, market } => {
                 let (account, market) = (*account, *market);
                 self.trading.market(market)?;
@@ -101,7 +102,7 @@ impl<S: SeenBefore> Machine<S> {
         }
     }
 
-    fn check_order(&mut self, txn: &mut Txn, forming: &Forming) -> Result<(), Reject> {
+    fn check_order(&mut self, txn: &mut Txn, forming: &Forming) -> Result<Screened, Reject> {
         let Command::Order(order) = &txn.command else { unreachable!("it is an order") };
         let listed = self.trading.market(order.market)?;
         if listed.halted {
@@ -114,14 +115,18 @@ impl<S: SeenBefore> Machine<S> {
         }
         let new = new_order(&spec, order, txn.expires_at).map_err(Reject::Order)?;
         let units = spec.reserve(&new).ok_or(Reject::Order(OrderFault::TooLarge))?;
-        if let Some(other) = self.trading.named(order.account, &order.client_order_id) {
-            return Err(Reject::Order(OrderFault::DuplicateClientId(other)));
+        match self.trading.named(order.account, &order.client_order_id) {
+            Some(Named::Open(other)) => {
+                return Err(Reject::Order(OrderFault::DuplicateClientId(other)));
+            }
+            Some(Named::Undecided(at)) => return Ok(Screened::After(at)),
+            None => {}
         }
         self.trading.is_coming(txn, order, forming.next_at());
         let key = |asset| BalanceKey { account: order.account, asset };
         let (pays, receives) = (key(spec.pays(new.side)), key(spec.receives(new.side)));
         txn.reserve(Reserve { pays, units: Amount::new(units), receives }, self.shards);
-        Ok(())
+        Ok(Screened::Ask)
     }
 
     /// A request that is in no batch goes to its market.
@@ -170,9 +175,16 @@ impl<S: SeenBefore> Machine<S> {
                     let index = at.index as usize;
                     let (txn, mut slot) = (batch.txns[index].clone(), batch.slots[index]);
                     slot.again = true;
-                    self.on_answer(txn, slot, Some(at), answer);
+                    let since = match self.deferred.place(txn.id) {
+                        Some(Place::InFlight { parked_since, .. }) => parked_since,
+                        _ => None,
+                    };
+                    self.on_answer(txn, slot, (Some(at), since), answer);
                 }
-                Asking::Outside(again) => self.on_answer(again.txn, again.slot, None, answer),
+                Asking::Outside(again) => {
+                    let Again { txn, slot, parked_since, .. } = *again;
+                    self.on_answer(txn, slot, (None, parked_since), answer);
+                }
                 Asking::Looker => match answer {
                     Answer::Looked(market, show) => self.trading.has_looked(market, show),
                     _ => unreachable!("it was only looked at"),
@@ -183,9 +195,9 @@ impl<S: SeenBefore> Machine<S> {
 
     fn on_answer(
         &mut self,
-        txn: Txn,
+        mut txn: Txn,
         slot: AnswerSlot,
-        reserved_at: Option<TxnRef>,
+        (reserved_at, parked_since): (Option<TxnRef>, Option<Time>),
         answer: Answer,
     ) {
         match answer {
@@ -198,7 +210,8 @@ impl<S: SeenBefore> Machine<S> {
             Answer::Looked(..) => unreachable!("who looks asks for nothing"),
             Answer::Done(settlement) => self.has_settled(txn, slot, reserved_at, settlement),
             Answer::Declined(market, Declined::NeedsFunds { account, side, units }) => {
-                self.reserve_and_ask_again(txn, slot, reserved_at, (market, account, side, units));
+                self.reserve_for(&mut txn, (market, account, side, units));
+                self.ask_again(txn, slot, reserved_at, parked_since);
             }
             // Nobody asked for it: the order ended before its time.
             Answer::Declined(..) if slot == AnswerSlot::NOBODY => {}
@@ -225,23 +238,31 @@ impl<S: SeenBefore> Machine<S> {
     }
 
     /// An amendment costs more than its order has set aside, or than was reserved for it so far.
-    fn reserve_and_ask_again(
+    fn reserve_for(
         &mut self,
-        mut txn: Txn,
-        slot: AnswerSlot,
-        reserved_at: Option<TxnRef>,
+        txn: &mut Txn,
         (market, account, side, units): (MarketId, AccountId, Side, u128),
     ) {
-        let spec = self.trading.market(market).expect("it has answered").spec.clone();
+        let spec = &self.trading.market(market).expect("it has answered").spec;
         let key = |asset| BalanceKey { account, asset };
         let (pays, receives) = (key(spec.pays(side)), key(spec.receives(side)));
         txn.reserve(Reserve { pays, units: Amount::new(units), receives }, self.shards);
+    }
+
+    /// Puts a request in line that has more to reserve now.
+    fn ask_again(
+        &mut self,
+        txn: Txn,
+        slot: AnswerSlot,
+        reserved_at: Option<TxnRef>,
+        parked_since: Option<Time>,
+    ) {
         if let Some(at) = reserved_at {
             self.flight(at.batch).exceptions.remove(&at.index);
             self.given_back.push(at);
             self.take_followers_back(at);
         }
-        let again = Again { txn, slot, attempts: 1, parked_since: None, verdict: None };
+        let again = Again { txn, slot, attempts: 1, parked_since, verdict: None };
         self.deferred.push_next(again);
     }
 
@@ -277,6 +298,9 @@ impl<S: SeenBefore> Machine<S> {
     /// Decides what a market said, if its turn has come; else it stays in line.
     pub(super) fn settle_in_line(&mut self, at: TxnRef, verdict: Option<Reject>) {
         let Settling { market, .. } = self.settling(at);
+        if planted(Bug::SettleOutOfLine) {
+            self.trading.jump_line(market, at);
+        }
         if self.trading.first_in_line(market) != Some(at) {
             self.flight(at.batch).exceptions.insert(at.index, Exception::InLine(verdict));
             return;
@@ -309,7 +333,9 @@ impl<S: SeenBefore> Machine<S> {
             let flight = self.flight(reserved.batch);
             let was = flight.exceptions.remove(&reserved.index);
             assert!(matches!(was, Some(Exception::AtMarket)), "it waits for this");
-            self.given_back.push(reserved);
+            if !planted(Bug::KeepReserve) {
+                self.given_back.push(reserved);
+            }
         }
         let batch = self.flight(at.batch).batch.clone();
         let txn = &batch.txns[at.index as usize];

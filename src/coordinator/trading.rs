@@ -92,6 +92,15 @@ pub(super) enum Known {
     Open(MarketId, OrderId),
 }
 
+/// What is known of an account's order of some name.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    /// It is open.
+    Open(RequestId),
+    /// It is coming, and may yet be refused: that is decided there.
+    Undecided(TxnRef),
+}
+
 /// An order that stood when the engine ended, as the markets have it now.
 #[derive(Clone, Debug)]
 pub struct StandingOrder {
@@ -123,6 +132,8 @@ pub(super) struct Trading {
     /// Open orders by their owners' names for them, and back.
     names: HashMap<(AccountId, Box<str>), RequestId, RandomState>,
     named: HashMap<RequestId, (AccountId, Box<str>), RandomState>,
+    /// Of those with a name, the ones of which it is not decided that they are open, and where that is.
+    undecided: HashMap<RequestId, TxnRef, RandomState>,
     /// When orders end by themselves; some are gone already.
     times: BinaryHeap<Reverse<(Time, RequestId)>>,
 }
@@ -141,6 +152,7 @@ impl Trading {
             orders: HashMap::default(),
             names: HashMap::default(),
             named: HashMap::default(),
+            undecided: HashMap::default(),
             times: BinaryHeap::new(),
         };
         for StandingOrder { market, id, open, client_order_id } in open {
@@ -188,6 +200,9 @@ impl Trading {
     pub(super) fn is_coming(&mut self, txn: &Txn, order: &PlaceOrder, at: TxnRef) {
         self.orders.insert(txn.id, Known::Coming(at));
         self.name(txn.id, order.account, &order.client_order_id);
+        if !order.client_order_id.is_empty() {
+            self.undecided.insert(txn.id, at);
+        }
     }
 
     fn name(&mut self, order: RequestId, account: AccountId, name: &str) {
@@ -198,11 +213,15 @@ impl Trading {
     }
 
     /// The account's order of that name, if one is open or coming.
-    pub(super) fn named(&self, account: AccountId, name: &str) -> Option<RequestId> {
+    pub(super) fn named(&self, account: AccountId, name: &str) -> Option<Named> {
         if name.is_empty() || self.names.is_empty() {
             return None;
         }
-        self.names.get(&(account, name.into())).copied()
+        let order = *self.names.get(&(account, name.into()))?;
+        Some(match self.undecided.get(&order) {
+            Some(at) => Named::Undecided(*at),
+            None => Named::Open(order),
+        })
     }
 
     /// An order is over, or is not to be.
@@ -212,6 +231,7 @@ impl Trading {
             && let Some(name) = self.named.remove(&order)
         {
             self.names.remove(&name);
+            self.undecided.remove(&order);
         }
     }
 
@@ -289,6 +309,13 @@ impl Trading {
         }
     }
 
+    /// A bug that can be planted: one goes before all others.
+    pub(super) fn jump_line(&mut self, market: MarketId, at: TxnRef) {
+        let line = self.lines.get_mut(&market).expect("it stands there");
+        line.retain(|other| !matches!(other, InLine::Txn(other) if *other == at));
+        line.push_front(InLine::Txn(at));
+    }
+
     /// The first in line is decided.
     pub(super) fn leave_line(&mut self, market: MarketId, at: TxnRef) {
         let line = self.lines.get_mut(&market).expect("it stood there");
@@ -312,6 +339,9 @@ impl Trading {
             if update.standing != Standing::Open {
                 self.forget(update.order);
             }
+        }
+        if !self.undecided.is_empty() {
+            self.undecided.remove(&txn.id);
         }
         let places = matches!(txn.command, Command::Order(_));
         if places && txn.expires_at < Time::NEVER && self.orders.contains_key(&txn.id) {

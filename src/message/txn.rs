@@ -133,6 +133,11 @@ impl Txn {
         self.shards = self.shard_mask(shards);
     }
 
+    /// Forgets what was to be reserved: its market says it anew.
+    pub fn reserve_nothing(&mut self) {
+        (self.part, self.shards) = (None, 0);
+    }
+
     /// What is reserved for it, while that is all that is known.
     pub fn reserved(&self) -> Option<&Reserve> {
         match self.part.as_deref() {

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use crate::faults::{Bug, planted};
 use crate::market::order::{Price, Side};
 use crate::market::{OpenOrder, OrderState, OrderUpdate, Settlement, Standing};
 use crate::request::{Command, OrderType, PlaceOrder};
@@ -108,7 +109,7 @@ impl OrderFold {
     }
 
     fn place(&mut self, id: RequestId, order: &PlaceOrder, ends_at: Time, update: &OrderUpdate) {
-        if update.standing != Standing::Open {
+        if update.standing != Standing::Open || planted(Bug::ForgetOrder) && id.get() % 5 == 0 {
             return;
         }
         self.value.clear();
@@ -251,5 +252,9 @@ pub fn join(
         joined.push(StoredOrder::new(id, &order, ends_at, state));
     }
     joined.sort_unstable_by_key(|stored| (stored.market, stored.open.state.place));
+    if planted(Bug::ForgetPlaces) {
+        joined.sort_unstable_by_key(|stored| (stored.market, stored.open.order));
+        (0..).zip(&mut joined).for_each(|(place, stored)| stored.open.state.place = place);
+    }
     Ok(joined)
 }

@@ -34,6 +34,7 @@ mod plan;
 mod points;
 mod power;
 mod shim;
+mod trading;
 mod venue;
 mod watch;
 

@@ -15,6 +15,7 @@ use crosslatch::request::{Command, Request, Transact, Write};
 use crosslatch::types::{CommitSeq, Key, RequestId, Subject, Token};
 
 use crate::support::{self, deposit, opening};
+use crate::trading;
 use crate::workload::{Kind, Past, Workload};
 
 /// So far back, at most, is the hold that a request resolves.
@@ -30,8 +31,8 @@ pub const WORKLOAD: Workload = Workload {
     exclusive_percent: 10,
 };
 
-/// The first requests of a venue make it: assets, accounts, and what these have.
-pub const OPENING: u64 = 3 + 4 * WORKLOAD.accounts;
+/// The first requests of a venue make it: assets, accounts, what these have, and markets.
+pub const OPENING: u64 = 3 + 4 * WORKLOAD.accounts + trading::MARKETS;
 
 /// What one child is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +82,8 @@ impl Plan {
     }
 
     fn kind(&self, number: u64) -> Kind {
-        if number < OPENING { Kind::Directory } else { WORKLOAD.kind(&mut self.rng(number)) }
+        let is_other = number < OPENING || trading::is_due(number);
+        if is_other { Kind::Directory } else { WORKLOAD.kind(&mut self.rng(number)) }
     }
 
     pub fn request(&self, number: u64) -> Request {
@@ -89,6 +91,8 @@ impl Plan {
             opening_command(number)
         } else if self.large_values && number.is_multiple_of(LARGE_VALUE_EVERY) {
             large_value(number)
+        } else if trading::is_due(number) {
+            trading::command(&mut self.rng(number), number, |number| self.id(number))
         } else {
             WORKLOAD.command(&mut self.rng(number), &Before { plan: self, number })
         };
@@ -165,6 +169,7 @@ fn opening_command(number: u64) -> Command {
     let directory = opening(WORKLOAD.accounts);
     match number.checked_sub(directory.len() as u64) {
         None => directory[number as usize].clone(),
+        Some(nth) if nth >= 3 * WORKLOAD.accounts => trading::market(nth - 3 * WORKLOAD.accounts),
         Some(nth) => {
             let assets = [support::ETH, support::SOL, support::USDC];
             deposit(nth / 3, assets[nth as usize % 3], 1_000)
@@ -225,5 +230,7 @@ fn a_plan_survives_the_way_to_the_child() {
     assert_eq!(Plan::from_text(&plan.to_text()), plan);
     let requests = plan.requests(0..OPENING);
     assert!(requests[..43].iter().all(|it| !matches!(it.command, Command::Deposit(_))));
-    assert!(requests[43..].iter().all(|it| matches!(it.command, Command::Deposit(_))));
+    let (deposits, markets) = requests[43..].split_at(120);
+    assert!(deposits.iter().all(|it| matches!(it.command, Command::Deposit(_))));
+    assert!(markets.iter().all(|it| matches!(it.command, Command::PutMarket(_))));
 }

@@ -19,6 +19,7 @@ use crosslatch::types::{
 };
 
 use crate::memory::{Memory, Seen};
+use crate::orders::Orders;
 use crate::support::{account, leg};
 use crate::workload::{Past, Workload};
 
@@ -54,6 +55,7 @@ pub struct Client {
 pub struct Habits {
     pub seed: u64,
     pub workload: Workload,
+    pub orders: Orders,
     pub batch_max: u64,
 }
 
@@ -244,7 +246,11 @@ fn new_requests(
     let mut requests = Vec::new();
     for place in 0..count {
         let past = Remembered { engine, memory };
-        let command = habits.workload.command(rng, &past);
+        let command = if rng.random_range(0..100) < habits.orders.percent {
+            habits.orders.command(rng, memory)
+        } else {
+            habits.workload.command(rng, &past)
+        };
         let mut request = Request::new(habits.id(rng, millis, number, place), command);
         if rng.random_bool(0.05) {
             let soon = memory.now().get() + rng.random_range(0..500_000);

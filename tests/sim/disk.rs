@@ -28,12 +28,13 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use crosslatch::address::Link;
+use crosslatch::market::MarketSpec;
 use crosslatch::request::{AssetSpec, Command};
 use crosslatch::store::journal::Block;
 use crosslatch::store::{
     Applied, CommitLog, DirectoryRow, Family, FamilyWriter, Group, Journal, Position, StoreError,
 };
-use crosslatch::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, Time};
+use crosslatch::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Time};
 
 use crate::clock::SimClock;
 
@@ -55,6 +56,8 @@ pub struct State {
     pub blocks: Vec<Arc<[u8]>>,
     assets: Vec<AssetSpec>,
     accounts: BTreeMap<AccountId, Vec<Link>>,
+    /// Each, and whether it is halted.
+    markets: Vec<(MarketSpec, bool)>,
     supplies: BTreeMap<AssetId, Amount>,
     pub rows: [Rows; 3],
     pub applied: Applied,
@@ -388,6 +391,14 @@ impl State {
                 let known = self.accounts.entry(*account).or_default();
                 known.retain(|link| link.chain != *chain);
             }
+            Command::PutMarket(spec) => {
+                if !self.markets.iter().any(|(known, _)| known.name == spec.name) {
+                    self.markets.push(((**spec).clone(), false));
+                }
+            }
+            Command::SwitchMarket { market, halted } => {
+                self.markets[market.get() as usize].1 = *halted;
+            }
             other => panic!("not about the directory: {other:?}"),
         }
     }
@@ -494,6 +505,10 @@ impl Journal for Disk {
             }
             for (account, links) in &state.accounts {
                 row(DirectoryRow::Account(*account, links.clone()));
+            }
+            for (number, (spec, halted)) in (0..).zip(&state.markets) {
+                let (number, spec) = (MarketId::new(number), Box::new(spec.clone()));
+                row(DirectoryRow::Market(number, spec, *halted));
             }
         })
     }

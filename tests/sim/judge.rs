@@ -21,6 +21,9 @@ use crosslatch::error::Error;
 use crosslatch::request::{Action, Command, Outcome, Purpose, Request, Resolve};
 use crosslatch::types::{CommitSeq, RequestId, Time, Token};
 
+/// Longer than any order stands by itself.
+const GTD_NANOS_MAX: u64 = 11_000_000_000;
+
 use crate::Coverage;
 use crate::memory::Seen;
 use crate::oracle::Oracle;
@@ -35,9 +38,18 @@ pub fn judge(mut world: World, rng: &mut SmallRng) -> (Coverage, u64) {
         world.ask_again(requests);
     }
     let mut oracle = Oracle::new(&world.limits);
+    for (seq, books) in std::mem::take(&mut world.memory.books) {
+        world.memory.coverage.restored +=
+            books.iter().filter(|(open, _)| open.len() > 1).count() as u64;
+        oracle.seen_books.entry(seq).or_default().push(books);
+    }
+    oracle.seen_books.remove(&CommitSeq::default());
     let mut replayed = BTreeSet::new();
     replay(&world, &mut oracle, &mut replayed);
+    assert!(oracle.seen_books.is_empty(), "all of it was reached and compared");
     end_holds(&mut world, &oracle);
+    replay(&world, &mut oracle, &mut replayed);
+    end_orders(&mut world, &mut oracle);
     replay(&world, &mut oracle, &mut replayed);
     check_now(&mut world, &mut oracle);
     check_reads(&world, &oracle);
@@ -82,6 +94,27 @@ fn end_holds(world: &mut World, oracle: &Oracle) {
     }
 }
 
+/// Orders that end by themselves do, in time; the others are canceled.
+fn end_orders(world: &mut World, oracle: &mut Oracle) {
+    world.settle();
+    let node = world.node.as_mut().expect("it runs");
+    let books = node.books();
+    oracle.catch_up(&node.engine, node.engine.status().durable_seq);
+    assert_eq!(books, oracle.books.standings(), "the books in the end");
+    world.clock.pass(GTD_NANOS_MAX);
+    world.settle();
+    let engine = world.node.as_ref().expect("it runs").engine.clone();
+    oracle.catch_up(&engine, engine.status().durable_seq);
+    let open: BTreeSet<_> = oracle.books.open().collect();
+    let all = open.into_iter().zip(1..).map(|((account, market, ends), number)| {
+        assert!(!ends, "an order of {account} in market {market} is over, and stands");
+        Request::new(RequestId::new(1 << 92 | number), Command::CancelAll { account, market })
+    });
+    for all in all.collect::<Vec<_>>().chunks(3) {
+        world.ask(all);
+    }
+}
+
 /// Moves the process until a future is done.
 fn drive<T>(world: &mut World, future: impl Future<Output = Result<T, Error>>) -> T {
     let mut future = pin!(future);
@@ -108,9 +141,11 @@ fn check_now(world: &mut World, oracle: &mut Oracle) {
     assert!(audit.is_conserved(), "value was created or destroyed: {audit:?}");
     oracle.catch_up(&engine, engine.status().durable_seq);
     assert_eq!(oracle.open_holds().count(), 0, "every hold has ended");
+    assert_eq!(oracle.books.open().count(), 0, "every order has ended");
     oracle.check_held();
     let node = world.node.as_ref().expect("it runs");
     assert_eq!(node.held(), (0, 0), "holds leak, or somebody waits for one");
+    assert_eq!(node.orders(), 0, "orders leak");
     assert!(node.is_quiet(), "everything is decided, yet grants or waiters remain");
     assert_eq!(engine.status().in_flight, 0, "everything is answered");
 }
@@ -155,6 +190,7 @@ fn check_reads(world: &World, oracle: &Oracle) {
 fn check_journal(world: &World) {
     let mut ids = BTreeSet::new();
     let mut expiries: BTreeMap<Token, Time> = BTreeMap::new();
+    let mut ends: BTreeMap<RequestId, Time> = BTreeMap::new();
     let mut last = Time::default();
     let blocks: Vec<_> = world.disk.look(|state| state.all_blocks().collect());
     for block in blocks {
@@ -162,12 +198,19 @@ fn check_journal(world: &World) {
         assert!(time >= last, "logical time goes back");
         last = time;
         for commit in block.commits() {
+            if let Some((_, at)) = commit.traded().and_then(|traded| traded.placed) {
+                ends.insert(commit.txn.id, at);
+            }
             if let Some(hold) = commit.made() {
                 expiries.insert(hold.token, hold.expires_at);
             }
             match &commit.txn.command {
                 Command::Resolve(Resolve { token, action: Action::Expire }) => {
                     assert!(time >= expires(&expiries, *token), "{token} expired early");
+                }
+                Command::ExpireOrder(order) => {
+                    let at = ends.remove(order).expect("an order that ends by itself, once");
+                    assert!(time >= at, "{order} expired early");
                 }
                 _ => assert!(ids.insert(commit.txn.id), "{} settled twice", commit.txn.id),
             }
@@ -205,6 +248,24 @@ fn count(world: &mut World, oracle: &Oracle) {
     coverage.conflicts += of("conflict");
     coverage.lock_timeouts += of("lock_timeout");
     coverage.short += of("insufficient_funds");
+    coverage.orders += of("order");
+    coverage.amendments += of("amend");
+    coverage.cancels += of("cancel");
+    coverage.cancels_of_all += of("cancel_all");
+    coverage.ends_of_orders += of("order_expire");
+    coverage.trades += of("trade");
+    coverage.trades_of_many += of("trades");
+    coverage.self_trades += of("self_trade");
+    coverage.switches += of("market_switch");
+    coverage.halted += of("market_halted");
+    coverage.unknown_orders += of("unknown_order");
+    coverage.would_take += of("would_take");
+    coverage.out_of_band += of("price_out_of_band");
+    coverage.named_twice += of("duplicate_client_order_id");
+    coverage.full_books += of("too_many_orders");
+    coverage.invalid_orders += of("invalid_order");
+    coverage.too_dear += of("too_dear");
+    coverage.orders_waited_too_long += of("lock_timeout_of_order");
 }
 
 /// A clean stop leaves everything folded; a disk that lost what was synced is refused.

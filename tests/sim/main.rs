@@ -28,6 +28,7 @@ mod disk;
 mod judge;
 mod memory;
 mod node;
+mod orders;
 #[cfg(feature = "faults")]
 mod planted;
 mod rows;

@@ -13,12 +13,16 @@ use rand::{Rng, SeedableRng};
 use crosslatch::clock::Clock;
 use crosslatch::engine::{Answers, Audit, Engine};
 use crosslatch::error::Reject;
+use crosslatch::market::Standing;
 use crosslatch::message::{AccountBalances, ManyBalances};
 use crosslatch::request::{Command, Outcome, Receipt, Request};
-use crosslatch::types::{AccountId, Balance, BalanceKey, CommitSeq, Key, RequestId, Time, Token};
+use crosslatch::types::{
+    AccountId, Balance, BalanceKey, CommitSeq, Key, MarketId, RequestId, Time, Token,
+};
 
 use crate::Coverage;
 use crate::clock::SimClock;
+use crate::oracle::books::Standings;
 use crate::oracle::{is_repeat, seq_of};
 
 /// What a read showed.
@@ -47,6 +51,12 @@ pub struct Memory {
     /// Ids in the order in which they were first used.
     asked: Vec<RequestId>,
     tokens: Vec<(Token, bool)>,
+    /// Orders that were asked for, with their markets.
+    orders: Vec<(RequestId, MarketId)>,
+    /// Of these the ones that came to stand.
+    open_orders: Vec<(RequestId, MarketId)>,
+    /// What the books were when a process started, as of its last seq.
+    pub books: Vec<(CommitSeq, Standings)>,
     reads: Vec<Seen>,
     /// The highest seq that anybody was told of.
     known: CommitSeq,
@@ -65,6 +75,9 @@ impl Memory {
             stories: BTreeMap::new(),
             asked: Vec::new(),
             tokens: Vec::new(),
+            orders: Vec::new(),
+            open_orders: Vec::new(),
+            books: Vec::new(),
             reads: Vec::new(),
             known: CommitSeq::default(),
             rng: SmallRng::seed_from_u64(seed ^ 0x1234_5678),
@@ -107,6 +120,14 @@ impl Memory {
         &self.tokens
     }
 
+    pub fn orders(&self) -> &[(RequestId, MarketId)] {
+        &self.orders
+    }
+
+    pub fn open_orders(&self) -> &[(RequestId, MarketId)] {
+        &self.open_orders
+    }
+
     pub fn stories(&self) -> impl Iterator<Item = &Story> {
         self.stories.values()
     }
@@ -117,7 +138,8 @@ impl Memory {
 
     /// Somebody is about to ask for something new.
     pub fn will_ask(&mut self, request: &Request) {
-        match request.command {
+        match &request.command {
+            Command::Order(order) => self.orders.push((request.id, order.market)),
             Command::Prepare(_) => self.tokens.push((Token::of(request.id), false)),
             Command::Withdraw(_) => self.tokens.push((Token::of(request.id), true)),
             _ => {}
@@ -161,7 +183,10 @@ impl Memory {
             self.coverage.answers += 1;
             let story = self.stories.get_mut(&request.id).expect("it was asked for");
             match &story.outcome {
-                None => story.outcome = Some(outcome),
+                None => {
+                    self.open_orders.extend(placed(&outcome));
+                    story.outcome = Some(outcome);
+                }
                 Some(first) => {
                     assert_eq!(*first, outcome, "a second outcome of {request:?}");
                     self.coverage.repeated += 1;
@@ -203,6 +228,15 @@ impl Memory {
         self.coverage.reads += 1;
         self.reads.push(seen);
     }
+}
+
+/// The order that it placed, if that stands.
+fn placed(outcome: &Outcome) -> Option<(RequestId, MarketId)> {
+    let Outcome::Settled(receipt) = outcome else { return None };
+    let settlement = receipt.settlement.as_deref()?;
+    let last = settlement.orders.last()?;
+    let stands = last.order == receipt.request_id && last.standing == Standing::Open;
+    stands.then_some((last.order, settlement.market))
 }
 
 fn is_malformed(outcome: &Outcome) -> bool {

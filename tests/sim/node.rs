@@ -27,6 +27,9 @@ use crosslatch::store::commit_log::{self, Next};
 use crosslatch::store::materializer::Materializer;
 use crosslatch::store::recovery::Recovered;
 use crosslatch::store::retention::Retention;
+use crosslatch::types::MarketId;
+
+use crate::oracle::books::{Standings, standings};
 
 /// Sees a message pass.
 type Look<T> = Box<dyn Fn(&T)>;
@@ -215,6 +218,23 @@ impl Node {
     /// Holds that are open, and requests that wait for one.
     pub fn held(&self) -> (usize, usize) {
         self.moving.coordinator.machine().held()
+    }
+
+    /// Orders that are open or on their way, as far as the coordinator knows.
+    pub fn orders(&self) -> usize {
+        self.moving.coordinator.machine().orders()
+    }
+
+    /// What stands in the books now.
+    pub fn books(&mut self) -> Standings {
+        let matchers = &mut self.moving.matchers;
+        let actors = matchers.len();
+        let markets = self.engine.directory().markets().len() as u32;
+        let one = |number: u32| {
+            let books = &mut matchers[number as usize % actors].books;
+            standings([&*books.market(MarketId::new(number))]).remove(0)
+        };
+        (0..markets).map(one).collect()
     }
 
     /// Where what is left over is.

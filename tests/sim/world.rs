@@ -25,6 +25,7 @@ use crate::clock::SimClock;
 use crate::disk::{Disk, Mischief, is_crash};
 use crate::memory::Memory;
 use crate::node::{Move, Node};
+use crate::orders::Orders;
 use crate::support::{ETH, SOL, USDC, deposit, opening};
 use crate::workload::Workload;
 
@@ -32,6 +33,9 @@ use crate::workload::Workload;
 const STEPS_MAX: u64 = 10_000_000;
 /// Callers ask, and time passes, but nothing moves for so many steps: it hangs.
 const STILL_STEPS_MAX: u64 = 20_000;
+
+/// A process that was started so often is killed no more: what takes long would never be done.
+const KILLED_STARTS_MAX: u64 = 300;
 
 /// What a world is made of. Smaller ones of a seed are tried when it has failed.
 #[derive(Clone, Debug)]
@@ -160,6 +164,9 @@ fn limits(rng: &mut SmallRng) -> Limits {
         lock_wait_ms: [1, 50, 5_000][rng.random_range(0..3)],
         parked_requests_max: [1, 50][rng.random_range(0..2)],
         transaction_attempts_max: rng.random_range(1..=4),
+        market_actors: rng.random_range(1..=3),
+        market_mailbox_messages_max: [1, 8][rng.random_range(0..2)],
+        orders_per_market_max: [3, 1_000][rng.random_range(0..2)],
         history_retention_hours: [0, 1][rng.random_range(0..2)],
         ..Limits::default()
     }
@@ -173,13 +180,18 @@ impl World {
         if plan.crowded {
             limits.requests_in_flight_max = 200;
         }
-        let workload = Workload {
+        let mut workload = Workload {
             accounts: if plan.crowded { 3 } else { rng.random_range(2..=6) },
             amount_max: if plan.crowded { 30 } else { [30, 60, 700][rng.random_range(0..3)] },
             directory_per_mille: [0, 10, 100][rng.random_range(0..3)],
             modes_percent: [0, 40, 80][rng.random_range(0..3)],
             exclusive_percent: [0, 10, 50][rng.random_range(0..3)],
         };
+        let orders = Orders::new(workload.accounts, &mut rng);
+        if orders.percent > 0 && rng.random_bool(0.3) {
+            // Orders and amendments meet exclusive holds.
+            (workload.modes_percent, workload.exclusive_percent) = (80, 80);
+        }
         let mut clients: Vec<Vec<u64>> = vec![Vec::new(); plan.clients];
         for (place, number) in plan.wants.iter().enumerate() {
             clients[place % plan.clients].push(*number);
@@ -189,7 +201,12 @@ impl World {
         Self {
             rates: Rates::random(&plan, &mut rng),
             disk: Disk::new(rng.random(), clock.clone()),
-            habits: Habits { seed: plan.seed, workload, batch_max: rng.random_range(1..=8) },
+            habits: Habits {
+                seed: plan.seed,
+                workload,
+                orders,
+                batch_max: rng.random_range(1..=8),
+            },
             clients: clients.into_iter().map(Client::new).collect(),
             speeds: (0..64).map(|_| [1, 4, 20][rng.random_range(0..3)]).collect(),
             node: None,
@@ -215,7 +232,7 @@ impl World {
         self.repair();
     }
 
-    /// Assets, accounts, and something for each.
+    /// Assets, accounts, markets, and something for each.
     fn open(&mut self) {
         self.start();
         let accounts = self.habits.workload.accounts;
@@ -223,7 +240,9 @@ impl World {
         let funds = if self.plan.crowded { 40 } else { [40, 500][self.rng.random_range(0..2)] };
         let deposits = (0..accounts)
             .flat_map(|number| [ETH, SOL, USDC].map(|asset| deposit(number, asset, funds)));
-        let commands: Vec<_> = opening(accounts).into_iter().chain(deposits).collect();
+        let markets = self.habits.orders.opening();
+        let commands: Vec<_> =
+            opening(accounts).into_iter().chain(markets).chain(deposits).collect();
         let commands = commands.into_iter().zip(1..);
         let requests: Vec<Request> = commands
             .map(|(command, number)| Request::new(RequestId::new(1 << 90 | number), command))
@@ -316,7 +335,10 @@ impl World {
     }
 
     fn choose(&mut self) -> Step {
-        let Rates { crash, power, jump, forget, pass, .. } = self.rates;
+        let Rates { mut crash, mut power, jump, forget, pass, .. } = self.rates;
+        if self.starts > KILLED_STARTS_MAX {
+            (crash, power) = (0, 0);
+        }
         let rare = self.rng.random_range(0..10_000);
         let mut upto = 0;
         for (rate, step) in [
@@ -462,8 +484,12 @@ impl World {
     }
 
     /// What was durable is there.
-    fn started(&mut self, node: Node) {
+    fn started(&mut self, mut node: Node) {
         let last = node.recovered.last.seq;
+        let books = node.books();
+        let open: usize = books.iter().map(|(orders, _)| orders.len()).sum();
+        assert_eq!(node.orders(), open, "whoever decides knows the orders that stand");
+        self.memory.books.push((last, books));
         self.memory.note(|| format!("it starts at seq {last}"), last.get());
         assert!(last >= self.durable, "seq {} was durable and is lost: {last}", self.durable);
         assert!(last >= self.memory.known(), "what was answered is lost");

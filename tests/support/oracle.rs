@@ -2,12 +2,15 @@
 //! another. What it says is what the engine must come to.
 //!
 //! Everything that settled is replayed in the order of the seqs. A seq that no request has is the
-//! end of a hold whose time was over, which nobody asked for: it is looked up in the engine, and
-//! nothing else may be found there. What a state says to a command is in `rules`.
+//! end of a hold or an order whose time was over, which nobody asked for: it is looked up in the
+//! engine, and nothing else may be found there. What a state says to a command is in `rules`, and
+//! what markets say to it in `books`.
 //!
 //! Two refusals cannot be judged by any single state: that an exclusive hold was in the way for too
 //! long, and that something was undecided too often. They are believed where it can have been so.
 
+#[path = "books.rs"]
+pub mod books;
 #[path = "rules.rs"]
 mod rules;
 
@@ -20,10 +23,10 @@ use rand::rngs::SmallRng;
 use crosslatch::address::Link;
 use crosslatch::config::Limits;
 use crosslatch::engine::{Engine, HoldState};
-use crosslatch::error::Reject;
+use crosslatch::error::{OrderFault, Reject};
 use crosslatch::message::{AccountBalances, BalanceNow};
 use crosslatch::request::{
-    Action, AssetSpec, Command, Hold, Outcome, Receipt, Refusal, Request, Resolve,
+    Action, AmendOrder, AssetSpec, Command, Hold, Outcome, Receipt, Refusal, Request, Resolve,
 };
 use crosslatch::store::RecordVersion;
 use crosslatch::types::{
@@ -32,6 +35,7 @@ use crosslatch::types::{
 };
 
 use crate::support::audit;
+use books::{Books, Standings};
 
 /// The seq under which it happened, or the one that it saw.
 pub fn seq_of(outcome: &Outcome) -> CommitSeq {
@@ -78,7 +82,7 @@ impl Held {
 type Value = Option<Arc<[u8]>>;
 
 /// A venue with everything that ever happened in it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Oracle {
     limits: Limits,
     /// Whether one request comes after another, so that each sees one state.
@@ -98,6 +102,14 @@ pub struct Oracle {
     /// The deposit that has the reference.
     credited: BTreeMap<(AssetId, Box<str>), CommitSeq>,
     supply: BTreeMap<AssetId, u128>,
+    /// The markets.
+    pub books: Books,
+    /// Amendments that were refused because the balance has less than that: [`Books::costs`].
+    too_dear: Vec<(AmendOrder, BalanceKey, u128)>,
+    /// Amendments that were refused by the set-up of their market, of orders that do not stand.
+    too_early: Vec<(AmendOrder, OrderFault)>,
+    /// What markets were seen to have as of a seq: each is compared when the seq is reached.
+    pub seen_books: BTreeMap<CommitSeq, Vec<Standings>>,
     seq: CommitSeq,
     /// How often what was seen: kinds of commands that settled, codes of refusals.
     seen: BTreeMap<&'static str, usize>,
@@ -106,7 +118,8 @@ pub struct Oracle {
 impl Oracle {
     /// An empty venue.
     pub fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), ..Self::default() }
+        let books = Books::new(limits.orders_per_market_max);
+        Self { limits: limits.clone(), books, ..Self::default() }
     }
 
     /// From now on one request comes after another: of several reasons the first must be given, and
@@ -188,7 +201,7 @@ impl Oracle {
     }
 
     /// Takes an outcome that saw everything that happened so far, and nothing else but ends of
-    /// holds.
+    /// holds and orders.
     pub fn take(&mut self, engine: &Engine, request: &Request, outcome: &Outcome) {
         match outcome {
             Outcome::Settled(receipt) if is_repeat(request, outcome) => {
@@ -206,14 +219,16 @@ impl Oracle {
         }
     }
 
-    /// Takes what happened up to a seq without anybody asking for it: ends of holds.
+    /// Takes what happened up to a seq without anybody asking for it: ends of holds and orders.
     pub fn catch_up(&mut self, engine: &Engine, to: CommitSeq) {
         while self.seq < to {
             let next = self.seq.next();
             let found = engine.receipt_at(next).expect("it runs");
             let receipt = found.unwrap_or_else(|| panic!("nobody has seq {next}"));
-            let is_expiry =
-                matches!(receipt.command, Command::Resolve(Resolve { action: Action::Expire, .. }));
+            let is_expiry = matches!(
+                receipt.command,
+                Command::Resolve(Resolve { action: Action::Expire, .. }) | Command::ExpireOrder(_)
+            );
             assert!(is_expiry, "nobody asked for {receipt:?}");
             self.settle(&receipt.command.clone(), &receipt);
         }
@@ -232,7 +247,11 @@ impl Oracle {
         if let Some(token) = self.lock_in_the_way(command) {
             panic!("hold {token} has locked what this needs: {receipt:?}");
         }
-        let rows = self.rows(command);
+        let rows = match &receipt.settlement {
+            Some(told) => self.play(receipt, told),
+            None => self.rows(command),
+        };
+        assert_eq!(receipt.settlement.is_some(), command.is_of_market(), "{receipt:?}");
         self.check_receipt(receipt, &rows);
         self.seq = receipt.commit_seq;
         for (key, (_, after)) in rows {
@@ -240,6 +259,9 @@ impl Oracle {
         }
         self.apply(command, receipt);
         self.saw(command.kind());
+        for found in self.seen_books.remove(&self.seq).unwrap_or_default() {
+            assert_eq!(found, self.books.standings(), "the books as of {}", self.seq);
+        }
     }
 
     /// Takes a refusal: it must be what the state that it saw calls for, which is the present one.
@@ -251,15 +273,17 @@ impl Oracle {
             assert!(*time >= request.deadline, "{refusal:?} of {request:?}");
             return self.saw("expired");
         }
-        if self.is_about_waiting(command, reject) {
+        if self.is_about_waiting(command, reject) || self.is_about_amending(command, reject) {
             return;
         }
         let reasons = self.reasons(command);
         let code = reject.code();
         let first = reasons.iter().min_by_key(|code| precedence(code)).copied();
         // Of what sets aside or reads, one shard may say no to one state and another to another.
-        let any = !self.strict
-            && matches!(command, Command::Prepare(_) | Command::Withdraw(_) | Command::Transact(_));
+        let many =
+            matches!(command, Command::Prepare(_) | Command::Withdraw(_) | Command::Transact(_));
+        // What is plainly wrong with an order is said before its account is asked for funds.
+        let any = many && !self.strict || command.is_of_market();
         let right = if any { reasons.contains(&code) } else { first == Some(code) };
         assert!(right, "{refusal:?}, and the reasons are {reasons:?}: {command:?}");
         self.check_claim(command, reject);
@@ -306,7 +330,14 @@ impl Oracle {
             Command::RemoveLink { account, chain } => {
                 self.accounts.entry(*account).or_default().remove(chain);
             }
-            other => unreachable!("nobody here asks for {}", other.kind()),
+            Command::PutMarket(spec) => self.books.put(spec),
+            Command::SwitchMarket { market, halted } => self.books.switch(*market, *halted),
+            // Done when its rows were made.
+            Command::Order(_)
+            | Command::Amend(_)
+            | Command::Cancel(_)
+            | Command::ExpireOrder(_)
+            | Command::CancelAll { .. } => {}
         }
     }
 
@@ -390,11 +421,20 @@ impl Oracle {
         }
     }
 
-    /// What is held is what the open holds hold.
+    /// What is held is what the open holds and orders hold; and who was told that an amendment is
+    /// too dear was told what it cost.
     pub fn check_held(&self) {
         let mut held: BTreeMap<BalanceKey, u128> = BTreeMap::new();
-        for (key, amount) in self.open.iter().flat_map(|token| &self.holds[token].amounts) {
-            *held.entry(*key).or_default() += amount;
+        let by_holds = self.open.iter().flat_map(|token| &self.holds[token].amounts).copied();
+        for (key, amount) in by_holds.chain(self.books.held()) {
+            *held.entry(key).or_default() += amount;
+        }
+        for (amend, key, units) in &self.too_dear {
+            let costs = self.books.costs(amend);
+            assert!(costs.contains(&(*key, *units)), "{amend:?} cost {costs:?}, not {units}");
+        }
+        for (amend, fault) in &self.too_early {
+            assert!(self.books.breaks_set_up(amend, fault), "{amend:?}: {fault:?}");
         }
         for (key, versions) in &self.balances {
             let (_, balance) = versions.last().expect("a version");

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 
 use crosslatch::address::Link;
-use crosslatch::config::{ASSETS_MAX, SUPPLY_MAX};
+use crosslatch::config::{ASSETS_MAX, MARKETS_MAX, SUPPLY_MAX};
 use crosslatch::error::Reject;
+use crosslatch::market::order::Ended;
+use crosslatch::market::{MarketSpec, OrderUpdate, Settlement, Standing};
 use crosslatch::request::{
     Action, AssetSpec, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Resolve,
     Transact, Transfer,
 };
 use crosslatch::types::{
-    AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, Leg, Subject, Time, Token,
+    AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, Leg, MarketId, Subject, Time, Token,
 };
 
+use super::books::{Needs, without_places};
 use super::{Held, Oracle, moves};
 
 /// What a command does to balances: before and after, per balance that it changes.
@@ -122,11 +125,50 @@ impl Oracle {
                     }
                 })
             }
-            Command::PutAsset(_) | Command::PutAccount { .. } | Command::RemoveLink { .. } => {
+            // What they do is known when their market has said; here is what they reserve.
+            Command::Order(_) | Command::Amend(_) => {
+                let Some(needs) = self.books.needs(command) else { return Steps::new() };
+                let Needs { pays, units, receives } = needs;
+                vec![(pays, Step::SetAside, units), (receives, Step::Expect, 0)]
+            }
+            Command::Cancel(_) | Command::ExpireOrder(_) | Command::CancelAll { .. } => {
                 Steps::new()
             }
-            other => unreachable!("nobody here asks for {}", other.kind()),
+            Command::PutAsset(_)
+            | Command::PutAccount { .. }
+            | Command::RemoveLink { .. }
+            | Command::PutMarket(_)
+            | Command::SwitchMarket { .. } => Steps::new(),
         }
+    }
+
+    /// The same of what a market's command came to, which must be what a market of our own makes
+    /// of it.
+    pub(super) fn play(&mut self, receipt: &Receipt, told: &Settlement) -> Rows {
+        let mine = self.books.play(receipt.request_id, &receipt.command);
+        let told = without_places(told);
+        assert_eq!(told, without_places(&mine), "{receipt:?}");
+        told.assert_balanced();
+        let by_self = |update: &OrderUpdate| update.standing == Standing::Ended(Ended::SelfTrade);
+        for (what, found) in [
+            ("trade", !told.fills.is_empty()),
+            ("trades", told.fills.len() > 1),
+            ("self_trade", told.orders.iter().any(by_self)),
+        ] {
+            if found {
+                self.saw(what);
+            }
+        }
+        let changes = told.moves.iter().map(|one| {
+            let before = self.balance(one.key);
+            let plus = |amount: Amount, by: i128| {
+                let after = amount.get().checked_add_signed(by);
+                Amount::new(after.unwrap_or_else(|| panic!("{one:?} of {before:?}: {receipt:?}")))
+            };
+            let available = plus(before.available, one.available);
+            (one.key, (before, Balance { available, held: plus(before.held, one.held) }))
+        });
+        changes.collect()
     }
 
     /// The rows that a command that nothing refuses would write now.
@@ -181,6 +223,7 @@ impl Oracle {
             }
             Command::RemoveLink { account, .. } if self.accounts.contains_key(account) => vec![],
             Command::RemoveLink { .. } => vec!["unknown_account"],
+            Command::PutMarket(spec) => self.market_clash(spec).into_iter().collect(),
             Command::Resolve(resolve) => self.unresolvable(*resolve).into_iter().collect(),
             _ => {
                 let mut reasons = Vec::new();
@@ -188,6 +231,8 @@ impl Oracle {
                     self.step_reasons(key, step, amount, &mut reasons);
                 }
                 reasons.extend(self.other_reason(command));
+                let faults = self.books.faults(command).into_iter();
+                reasons.extend(faults.map(|fault| Reject::Order(fault).code()));
                 reasons
             }
         }
@@ -278,6 +323,51 @@ impl Oracle {
         clashes.then_some("already_exists")
     }
 
+    fn market_clash(&self, spec: &MarketSpec) -> Option<&'static str> {
+        let asset = |asset: AssetId| self.assets.get(asset.get() as usize);
+        let (Some(_), Some(quote)) = (asset(spec.base), asset(spec.quote)) else {
+            return Some("unknown_asset");
+        };
+        if let Some(known) = self.books.named(&spec.name) {
+            return (known != spec).then_some("already_exists");
+        }
+        if self.books.exists(MarketId::new(MARKETS_MAX as u32 - 1)) {
+            return Some("already_exists");
+        }
+        match self.accounts.get(&spec.fee_account) {
+            None => Some("unknown_account"),
+            Some(links) => (!links.contains_key(&quote.chain)).then_some("not_linked"),
+        }
+    }
+
+    /// Whether a refusal says that there is too little for an amendment. What it costs is known to its
+    /// market, which is ahead of what is decided: so that may be about another state than the one that
+    /// is short, and is looked at in the end.
+    pub(super) fn is_about_amending(&mut self, command: &Command, reject: &Reject) -> bool {
+        let Command::Amend(amend) = command else { return false };
+        match reject {
+            Reject::InsufficientFunds { account, asset, short_by, seq } => {
+                let key = BalanceKey { account: *account, asset: *asset };
+                let units = self.balance(key).available.get() + short_by.get();
+                assert!(*seq == self.seq && *short_by > Amount::ZERO, "{reject:?}");
+                self.too_dear.push((*amend, key, units));
+            }
+            // It was refused before its market was asked, which has or had its order open.
+            Reject::Order(fault) if self.books.is_about_set_up(amend, fault) => {
+                self.too_early.push((*amend, fault.clone()));
+                return true;
+            }
+            Reject::HeldShareExceeded { .. } => {}
+            Reject::NotLinked { .. } | Reject::UnknownAccount(_) => {
+                self.check_claim(command, reject);
+            }
+            _ => return false,
+        }
+        self.saw(reject.code());
+        self.saw("too_dear");
+        true
+    }
+
     fn link_clash(&self, account: AccountId, links: &[Link]) -> Option<&'static str> {
         let exists = |link: &Link| self.assets.iter().any(|known| known.chain == link.chain);
         if !links.iter().all(exists) {
@@ -302,10 +392,17 @@ impl Oracle {
             Reject::LockTimeout { token } => {
                 let Held { hold, amounts, .. } = self.holds.get(token).expect("a hold");
                 assert!(hold.exclusive, "nobody waits for {hold:?}: {command:?}");
-                let needs = self.needs_unlocked(command);
+                let mut needs = self.needs_unlocked(command);
+                if let Command::Amend(amend) = command {
+                    // What it cost when it met it.
+                    needs.extend(self.books.costs(amend).into_iter().map(|(key, _)| key));
+                }
                 let met = amounts.iter().any(|(key, _)| needs.contains(key));
                 assert!(met, "{hold:?} was in nobody's way: {command:?}");
                 self.saw("lock_timeout");
+                if command.is_of_market() {
+                    self.saw("lock_timeout_of_order");
+                }
                 true
             }
             Reject::Conflict { subject } => {
@@ -333,7 +430,7 @@ impl Oracle {
     /// What a refusal says beyond its code must be so.
     pub(super) fn check_claim(&self, command: &Command, reject: &Reject) {
         let is_true = match reject {
-            Reject::Order(fault) => unreachable!("nobody here trades: {fault}"),
+            Reject::Order(fault) => self.books.faults(command).contains(fault),
             Reject::InsufficientFunds { account, asset, short_by, seq } => {
                 let key = BalanceKey { account: *account, asset: *asset };
                 let (out, _) = self.moved(command, key);

@@ -2,10 +2,12 @@
 
 use crosslatch::market::Standing;
 use crosslatch::market::order::{Ended, Level, Price, Side};
-use crosslatch::request::{Command, OrderType, Outcome, PlaceOrder, Request, Stands};
-use crosslatch::types::{Amount, MarketId};
+use crosslatch::request::{Action, Command, OrderType, Outcome, PlaceOrder, Request, Stands};
+use crosslatch::types::{Amount, MarketId, Token};
 
-use crate::support::{ETH, SOL, USDC, account, block_on, fresh_id, leg, scratch, swap, withdraw};
+use crate::support::{
+    ETH, SOL, USDC, account, block_on, fresh_id, leg, prepare, resolve, scratch, swap, withdraw,
+};
 use crate::venue::{FEES, Venue, amend, is_open, last, limit, place};
 
 const FUNDS: u128 = 100_000;
@@ -236,4 +238,33 @@ fn books_orders_and_trades_are_shown_as_they_are() {
     let venue = venue.restart(data.path());
     check(&venue);
     venue.engine.stop().expect("it stops");
+}
+
+/// What was reserved for an amendment before it met an exclusive hold is of no use when that ends: by then
+/// its market may be halted.
+#[test]
+fn an_amendment_that_waited_is_looked_at_anew() {
+    let data = scratch();
+    let venue = Venue::open(data.path(), 3, 1_000);
+    let market = MarketId::new(2);
+    let (bid, _) = venue.settled(place(limit(2, 1, Side::Buy, 10, 30)));
+    let hold =
+        Request::new(fresh_id(), prepare([leg(1, 2, SOL, 5), leg(2, 1, ETH, 5)], 60_000, true));
+    let token = Token::of(hold.id);
+    assert!(matches!(venue.one(hold), Outcome::Settled(_)));
+    // It needs more than it has, and meets the hold.
+    let more = Request::new(fresh_id(), amend(bid, None, Some(60)));
+    let pending = venue.engine.submit(vec![more]).expect("there is room");
+    let settles = |command| {
+        let outcome = venue.one(Request::new(fresh_id(), command));
+        assert!(matches!(outcome, Outcome::Settled(_)), "{outcome:?}");
+    };
+    settles(Command::SwitchMarket { market, halted: true });
+    settles(resolve(token, Action::Rollback));
+    match pending.wait().expect("it runs").outcome(0) {
+        Outcome::Rejected(refusal) => assert_eq!(refusal.reject.code(), "market_halted"),
+        Outcome::Settled(receipt) => panic!("{receipt:?}"),
+    }
+    assert_eq!(venue.balance(1, SOL), (900, 100));
+    venue.restart(data.path()).engine.stop().expect("it stops");
 }
