@@ -128,6 +128,57 @@ fn holds_are_made_and_ended_from_the_command_line() {
     assert_eq!(run("balance 1 --json").json()["balances"][0]["available"], "900");
 }
 
+/// Whether one of the lines is that member with that value.
+fn says(text: &str, member: &str, value: &str) -> bool {
+    text.lines().any(|line| line.split_whitespace().eq([member, value]))
+}
+
+#[test]
+fn orders_trade_from_the_command_line() {
+    let (_data, server, _client) = started();
+    let run = |line: &str| run(&server, line);
+    run("market put ETH-SOL --base ETH --quote SOL --lot-size 10 --fee-account 2 \
+         --maker-fee-bps -1 --taker-fee-bps 2")
+    .done();
+    assert_eq!(run("market show ETH-SOL --json").json()["maker_fee_bps"], -1);
+    let (sell, buy) = (id(10), id(11));
+    let line = format!("order sell 1 ETH-SOL 100 --price 20 --request-id {sell}");
+    let sold = run(&line).done();
+    assert!(sold.starts_with("settled at seq 10, 20"), "{sold}");
+    assert!(says(&sold, "state", "new") && says(&sold, "order_id", &sell), "{sold}");
+    assert_eq!(run(&line).done(), sold);
+    let book = run("book ETH-SOL").done();
+    let expected = "market      ETH-SOL\nseq         10\nlast_price  -\n\
+                    SIDE  PRICE  QUANTITY  ORDERS\nsell  20     100       1\n";
+    assert_eq!(book, expected);
+    let line = format!("order buy 2 ETH-SOL --type market --funds 100 --request-id {buy} --json");
+    let bought = run(&line).json();
+    assert_eq!((&bought["order"]["filled"], &bought["fee"]), (&json!("40"), &json!("1")));
+    assert_eq!(run(&format!("order show {buy} --json")).json()["reason"], "out_of_funds");
+    let amended = run(&format!("amend {sell} --quantity 70")).done();
+    assert!(says(&amended, "remaining", "30"), "{amended}");
+    let list = run("order list 1").done();
+    assert!(list.contains(&sell) && list.contains("partially_filled"), "{list}");
+    let trades = run("trades ETH-SOL --json").json();
+    assert_eq!(trades["trades"][0]["maker_order_id"], json!(sell));
+    let canceled = run(&format!("cancel {sell}")).done();
+    assert!(says(&canceled, "state", "canceled"), "{canceled}");
+    let late = run(&format!("cancel {sell}")).refused();
+    assert!(late.contains(": unknown_order: "), "{late}");
+    for (n, price) in [(12, 30), (13, 31)] {
+        let line = "order sell 1 ETH-SOL 10 --expires-in-ms 3600000";
+        run(&format!("{line} --price {price} --request-id {}", id(n))).done();
+    }
+    let all = run("cancel-all 1").done();
+    assert!(all.contains(&id(12)) && all.contains(&id(13)), "{all}");
+    run("cancel-all 1 --market ETH-SOL").done();
+    run("market halt ETH-SOL").done();
+    let halted = run("order sell 1 ETH-SOL 10 --price 20").refused();
+    assert!(halted.contains(": market_halted: market ETH-SOL is halted"), "{halted}");
+    run("market resume ETH-SOL").done();
+    assert_eq!(run("market list --json").json()["markets"][0]["halted"], false);
+}
+
 #[test]
 fn transactions_and_keys_go_by_text() {
     let (_data, server, _client) = started();
@@ -163,6 +214,11 @@ fn refusals_exit_1_and_name_their_code() {
         ("balance 9", "unknown_account"),
         ("balance 1 --at 99", "malformed"),
         ("asset show D/OGE", "unknown_asset"),
+        ("order buy 1 NO 5 --price 1", "unknown_market"),
+        ("order buy 1 NO 5", "malformed"),
+        ("amend 01900000-0000-7000-8000-00000000abcd --price 5", "unknown_order"),
+        ("order list 9", "unknown_account"),
+        ("market halt NO", "unknown_market"),
         ("asset put ETH --chain-id 1 --chain-kind evm --decimals 8", "already_exists"),
     ] {
         let said = run(line);
@@ -190,6 +246,12 @@ fn bad_usage_exits_2_and_asks_nobody() {
         "balance 1 --at 1 --at-time 2026-01-31T12:00:00Z",
         "balance 1 --url https://127.0.0.1:7400",
         "transaction --read a",
+        "order buy 1",
+        "order hold 1 ETH-SOL 5",
+        "order buy 1 ETH-SOL 1.5",
+        "order buy 1 ETH-SOL 5 --type stop",
+        "amend 01900000-0000-7000-8000-00000000abcd",
+        "cancel 7",
     ] {
         let said = said(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(said.status, 2, "{line}: {said:?}");

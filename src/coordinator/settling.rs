@@ -60,9 +60,15 @@ impl<S: SeenBefore> Machine<S> {
         forming: &Forming,
     ) -> Result<Screened, Reject> {
         match &txn.command {
-            Command::Order(_) => self.check_order(txn, forming),
+            Command::Order(order) => {
+                let account = order.account;
+                let checked = self.check_order(txn, forming);
+                // Its shard looks for the account, but only if it is asked.
+                checked.map_err(|reject| self.trading.or_unknown(account, reject))
+            }
             Command::CancelAll { account, market } => {
                 let (account, market) = (*account, *market);
+                self.trading.check_account(account)?;
                 self.trading.market(market)?;
                 Ok(Screened::AsksMarket(market, Asked::CancelAll(account)))
             }

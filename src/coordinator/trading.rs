@@ -191,6 +191,17 @@ impl Trading {
         listed.get(market.get() as usize).ok_or(Reject::Order(fault))
     }
 
+    /// Whether there is such an account: changes of the directory run alone, so it stays so.
+    pub(super) fn check_account(&self, account: AccountId) -> Result<(), Reject> {
+        let is_there = self.directory.has_account(account);
+        if is_there { Ok(()) } else { Err(Reject::UnknownAccount(account)) }
+    }
+
+    /// Why an account's order is refused: that there is no such account comes before what markets find.
+    pub(super) fn or_unknown(&self, account: AccountId, reject: Reject) -> Reject {
+        self.check_account(account).err().unwrap_or(reject)
+    }
+
     /// Who has an order of that id.
     pub(super) fn known(&self, order: RequestId) -> Option<Known> {
         self.orders.get(&order).copied()

@@ -60,7 +60,9 @@ impl FromRequest<App> for JsonBody {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let declared = is_json(request.headers());
-        let announced = announced_bytes(request.headers());
+        // Without a length and without chunks there is no body.
+        let announced = request.body().size_hint().exact();
+        let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let room = room_for(announced.unwrap_or(BODY_BYTES_MAX), app)?;
         let is_large = announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX);
         if is_large && let Err(full) = app.engine().reserve(1).map(drop) {
@@ -88,10 +90,6 @@ fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json")
-}
-
-fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn room_for(bytes: usize, app: &App) -> Result<OwnedSemaphorePermit, Problem> {

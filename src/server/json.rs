@@ -261,13 +261,32 @@ fn digits(value: Value<'_>) -> Result<Cow<'_, str>, String> {
     }
 }
 
-/// The name of an asset, which need not exist.
+/// A number that may be below zero: a decimal string or a JSON integer.
+pub(super) fn signed(value: Value<'_>) -> Result<i64, String> {
+    let text = digits(value)?;
+    match text.strip_prefix('-') {
+        None => i64::try_from(number_from(&text)?).map_err(|_| format!("is above {}", i64::MAX)),
+        // Its own rules, but for the sign.
+        Some(below) => {
+            let below = number_from(below)?;
+            0_i64.checked_sub_unsigned(below).ok_or_else(|| format!("is below {}", i64::MIN))
+        }
+    }
+}
+
+/// The name of an asset or a market, which need not exist.
 pub(super) fn asset(value: Value<'_>) -> Result<Cow<'_, str>, String> {
     let name = text(value)?;
-    if name.len() > ASSET_NAME_BYTES_MAX {
-        return Err(format!("is no asset's name: those have at most {ASSET_NAME_BYTES_MAX} bytes"));
-    }
+    name_from(&name)?;
     Ok(name)
+}
+
+/// The name of an asset or a market as it stands in a path or a query.
+pub(super) fn name_from(text: &str) -> Result<&str, String> {
+    if text.len() > ASSET_NAME_BYTES_MAX {
+        return Err(format!("is no such name: those have at most {ASSET_NAME_BYTES_MAX} bytes"));
+    }
+    Ok(text)
 }
 
 /// A request id: UUID text.
@@ -339,6 +358,18 @@ mod tests {
             let why = of(json, number).expect_err(json);
             assert!(!why.contains("amount"), "{json}: {why}");
         }
+    }
+
+    #[test]
+    fn signs_are_read_where_they_may_be() {
+        for (json, expected) in [("-5", -5), ("\"-5\"", -5), ("5", 5), ("\"0\"", 0)] {
+            assert_eq!(of(json, signed), Ok(expected), "{json}");
+        }
+        assert_eq!(of(&i64::MIN.to_string(), signed), Ok(i64::MIN));
+        for json in ["\"--5\"", "-1.5", "\"-\"", "\"+5\"", "9223372036854775808", "\"- 5\""] {
+            assert!(of(json, signed).is_err(), "{json}");
+        }
+        assert!(of("-9223372036854775809", signed).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 mod accounts;
 mod assets;
 mod backups;
+mod books;
 mod bytes;
 mod extract;
 mod health;
@@ -21,12 +22,15 @@ mod json;
 mod keys;
 mod legs;
 mod listener;
+mod markets;
 mod names;
+mod orders;
 mod prepared;
 pub mod problem;
 mod query;
 mod reads;
 mod receipt;
+mod standing;
 mod state;
 mod swaps;
 mod trading;
@@ -39,7 +43,7 @@ use std::net::TcpListener;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use tower_http::trace::TraceLayer;
 
 pub use state::App;
@@ -71,6 +75,14 @@ pub fn router(app: App) -> Router {
         .route("/v1/prepared/{token}/rollback", post(prepared::rollback))
         .route("/v1/transactions", post(transactions::transact))
         .route("/v1/keys/{key}", get(keys::get))
+        .route("/v1/markets", get(markets::list))
+        .route("/v1/markets/{market}", put(markets::put).get(markets::get))
+        .route("/v1/markets/{market}/halt", post(markets::halt))
+        .route("/v1/markets/{market}/resume", post(markets::resume))
+        .route("/v1/markets/{market}/book", get(books::book))
+        .route("/v1/markets/{market}/trades", get(books::trades))
+        .route("/v1/orders", post(orders::place).delete(orders::cancel_all).get(standing::list))
+        .route("/v1/orders/{id}", patch(orders::amend).delete(orders::cancel).get(standing::get))
         .route("/v1/requests/{request_id}", get(reads::outcome))
         .route("/v1/audit", get(reads::audit))
         .route("/v1/backups", post(backups::post))

@@ -4,27 +4,32 @@
 //! there is the refusal decided in its turn, journaled and the same for ever. It goes under a
 //! *stand-in*, a number that no asset can have, made of the hash of the name. Should the asset be
 //! created later, the same body means another number; the engine would call the id reused, and
-//! [`Names::stand_in_of`] tells that this is the old request that was refused.
+//! [`Names::as_refused`] tells that this is the old request that was refused. The same goes for
+//! markets.
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::ASSETS_MAX;
+use crate::config::{ASSETS_MAX, MARKETS_MAX};
 use crate::directory::Directory;
-use crate::error::Reject;
+use crate::error::{OrderFault, Reject};
+use crate::market::MarketSpec;
 use crate::request::{Command, Swap, Transact, Transfer};
-use crate::types::{AccountId, AssetId, BalanceKey, Key, Leg, Subject};
+use crate::types::{AccountId, AssetId, BalanceKey, Key, Leg, MarketId, Subject};
 
-use super::holds::field_of;
+use super::{holds, orders};
 
-/// Set in every stand-in, and in no asset's number.
+/// Set in every stand-in, and in no asset's or market's number.
 const STAND_IN: u32 = 1 << 31;
 const _: () = assert!(ASSETS_MAX < STAND_IN as usize);
+const _: () = assert!(MARKETS_MAX < STAND_IN as usize);
 
 /// A request as its caller wrote it, as far as an answer needs it.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     command: Option<Command>,
     unknown: Vec<Box<str>>,
+    /// No request names more than one market.
+    unknown_market: Option<Box<str>>,
 }
 
 impl Names {
@@ -33,6 +38,14 @@ impl Names {
         directory.asset_by_name(name).unwrap_or_else(|| {
             self.unknown.push(name.into());
             stand_in(name)
+        })
+    }
+
+    /// Looks a market up; one that does not exist gets its stand-in and is remembered by name.
+    pub(super) fn resolve_market(&mut self, name: &str, directory: &Directory) -> MarketId {
+        directory.market_by_name(name).unwrap_or_else(|| {
+            self.unknown_market = Some(name.into());
+            market_stand_in(name)
         })
     }
 
@@ -49,20 +62,55 @@ impl Names {
         }
     }
 
+    /// The name of the market that a refusal is about.
+    pub(super) fn market_of(&self, fault: &OrderFault, directory: &Directory) -> Option<Box<str>> {
+        let market = match fault {
+            OrderFault::UnknownMarket(market) | OrderFault::Halted(market) => *market,
+            _ => market_in(self.command.as_ref()?)?,
+        };
+        self.market(market, directory)
+    }
+
+    /// The name under which the caller or everybody knows the market.
+    fn market(&self, market: MarketId, directory: &Directory) -> Option<Box<str>> {
+        match directory.market(market) {
+            Some(listed) => Some(listed.spec.name.clone()),
+            None => self.unknown_market.clone().filter(|name| market_stand_in(name) == market),
+        }
+    }
+
+    /// Of a request whose id was used before: whether that was this one, sent while something that it
+    /// names did not exist, and refused for that. If so, this request as it was then.
+    pub(super) fn as_refused(&self, first: &Reject, directory: &Directory) -> Option<Self> {
+        match first {
+            Reject::UnknownAsset(asset) => {
+                let name = self.stand_in_of(*asset, directory)?;
+                Some(self.with_unknown(name, directory))
+            }
+            Reject::Order(OrderFault::UnknownMarket(market)) => {
+                let name = self.market(market_in(self.command.as_ref()?)?, directory)?;
+                let is_it = market_stand_in(&name) == *market;
+                let command = self.command.clone();
+                is_it.then(|| Self { command, unknown: vec![], unknown_market: Some(name) })
+            }
+            _ => None,
+        }
+    }
+
     /// Whether this request, sent while one of its assets did not exist, went under `asset` in
     /// that asset's place; if so, the asset's name.
-    pub(super) fn stand_in_of(&self, asset: AssetId, directory: &Directory) -> Option<Box<str>> {
+    fn stand_in_of(&self, asset: AssetId, directory: &Directory) -> Option<Box<str>> {
         let now = assets_of(self.command.as_ref()?);
         let mut names = now.into_iter().filter_map(|asset| self.asset(asset, directory));
         names.find(|name| stand_in(name) == asset)
     }
 
     /// This request as it was while the asset `name` did not exist.
-    pub(super) fn with_unknown(&self, name: Box<str>, directory: &Directory) -> Self {
+    fn with_unknown(&self, name: Box<str>, directory: &Directory) -> Self {
         let now = directory.asset_by_name(&name);
         let then = |asset| if Some(asset) == now { stand_in(&name) } else { asset };
         let command = self.command.clone().map(|command| rename(command, then));
-        Self { command, unknown: vec![name] }
+        Self { command, unknown: vec![name], unknown_market: None }
     }
 
     /// The field of the request that a refusal is about.
@@ -86,7 +134,11 @@ impl Names {
             (
                 Reject::UnknownToken(_) | Reject::AlreadyResolved { .. },
                 Some(Command::Resolve(resolve)),
-            ) => Some(field_of(resolve.action).into()),
+            ) => Some(holds::field_of(resolve.action).into()),
+            (reject, Some(Command::PutMarket(spec))) => field_of_market(reject, spec),
+            (reject, Some(command)) if market_in(command).is_some() || command.is_of_market() => {
+                orders::field_of(reject, command).map(Into::into)
+            }
             (Reject::AlreadyExists(_), _) => Some("asset".into()),
             (Reject::UnknownAccount(_), _) => Some("account".into()),
             (Reject::AlreadyLinked(_), _) => Some("links".into()),
@@ -97,6 +149,19 @@ impl Names {
 
 fn stand_in(name: &str) -> AssetId {
     AssetId::new(STAND_IN | (xxh3_64(name.as_bytes()) >> 33) as u32)
+}
+
+fn market_stand_in(name: &str) -> MarketId {
+    MarketId::new(stand_in(name).get())
+}
+
+/// The market that a command names.
+fn market_in(command: &Command) -> Option<MarketId> {
+    match command {
+        Command::Order(order) => Some(order.market),
+        Command::CancelAll { market, .. } | Command::SwitchMarket { market, .. } => Some(*market),
+        _ => None,
+    }
 }
 
 /// The assets that a command names.
@@ -233,6 +298,17 @@ fn field_of_transact(
         _ => None,
     }
     .or_else(|| field_of_legs(reject, "transfers", &transact.transfers, directory))
+}
+
+fn field_of_market(reject: &Reject, spec: &MarketSpec) -> Option<String> {
+    let field = match reject {
+        Reject::UnknownAsset(asset) if *asset == spec.base => "base",
+        Reject::UnknownAsset(_) => "quote",
+        Reject::UnknownAccount(_) | Reject::NotLinked { .. } => "fee_account",
+        Reject::AlreadyExists(_) => "market",
+        _ => return None,
+    };
+    Some(field.into())
 }
 
 fn field_of_transfer(reject: &Reject, transfer: &Transfer) -> Option<String> {

@@ -15,12 +15,13 @@ use serde::Serialize;
 
 use crate::error::{Error, Malformed, OrderFault, Reject};
 use crate::types::{
-    AccountId, Amount, AssetId, BalanceKey, ChainId, CommitSeq, RequestId, Resolution, Subject,
-    Token,
+    AccountId, Amount, AssetId, BalanceKey, ChainId, CommitSeq, MarketId, RequestId, Resolution,
+    Subject, Token,
 };
 
 use super::bytes;
 use super::json::NotAnObject;
+use super::trading::FaultBody;
 
 /// Seconds after which a caller that met `overloaded` may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -106,15 +107,8 @@ struct Members {
     /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-    /// An order that is in the way, or is not there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    order_id: Option<RequestId>,
-    /// The lowest price that is allowed now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    low: Option<String>,
-    /// The highest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    high: Option<String>,
+    #[serde(flatten)]
+    fault: Option<FaultBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,9 +159,7 @@ impl Problem {
             asset: None,
             chain_id: None,
             key: None,
-            order_id: None,
-            low: None,
-            high: None,
+            fault: None,
             token: None,
             how: None,
             commit_seq: None,
@@ -202,6 +194,25 @@ impl Problem {
         let mut problem = Self::new("unknown_asset", format!("asset {name} does not exist"));
         problem.0.asset = Some(name);
         problem
+    }
+
+    /// The refusal of a market that goes by no number.
+    pub(super) fn unknown_market(name: &str) -> Self {
+        let name: String = name.chars().take(64).collect();
+        let fault = OrderFault::UnknownMarket(MarketId::default());
+        let problem = Self::reject(&Reject::Order(fault.clone()), None);
+        problem.in_market(&fault, Some(&name)).at("market")
+    }
+
+    /// Says in which market the order is, by its name.
+    pub(super) fn in_market(mut self, fault: &OrderFault, market: Option<&str>) -> Self {
+        if let Some(words) = fault_in_words(fault, market) {
+            self.0.detail = words;
+        }
+        if let Some(shown) = &mut self.0.fault {
+            shown.market = market.map(str::to_owned);
+        }
+        self
     }
 
     /// Says which field is at fault.
@@ -266,29 +277,18 @@ impl Members {
                 self.account = *account;
                 self.max = Some(*max);
             }
-            Reject::Order(fault) => self.add_fault(fault),
+            Reject::Order(fault) => {
+                if let OrderFault::TooMany { max } = fault {
+                    self.max = Some(*max);
+                }
+                self.fault = Some(FaultBody::new(fault));
+            }
             Reject::RequestIdReused
             | Reject::Expired
             | Reject::UnknownAsset(_)
             | Reject::AlreadyExists(_)
             | Reject::AlreadyLinked(_)
             | Reject::SupplyExceeded(_) => {}
-        }
-    }
-}
-
-impl Members {
-    fn add_fault(&mut self, fault: &OrderFault) {
-        match fault {
-            OrderFault::UnknownOrder(order) | OrderFault::DuplicateClientId(order) => {
-                self.order_id = Some(*order);
-            }
-            OrderFault::TooMany { max } => self.max = Some(*max),
-            OrderFault::OutOfBand { low, high } => {
-                self.low = Some(low.to_string());
-                self.high = Some(high.to_string());
-            }
-            _ => {}
         }
     }
 }
@@ -302,6 +302,23 @@ pub(super) const fn asset_of(reject: &Reject) -> Option<AssetId> {
         | Reject::HeldShareExceeded { asset, .. }
         | Reject::InsufficientFunds { asset, .. }
         | Reject::Conflict { subject: Subject::Balance(BalanceKey { asset, .. }) } => Some(*asset),
+        _ => None,
+    }
+}
+
+/// What a fault that is about a market says of it by name; `None` where it says nothing of it.
+fn fault_in_words(fault: &OrderFault, market: Option<&str>) -> Option<String> {
+    match (fault, market) {
+        (OrderFault::UnknownMarket(_), Some(market)) => {
+            Some(format!("market {market} does not exist"))
+        }
+        // Its number may be a stand-in, which means nothing to anybody.
+        (OrderFault::UnknownMarket(_), None) => {
+            Some("a market that the request named did not exist".into())
+        }
+        (OrderFault::Halted(_), Some(market)) => {
+            Some(format!("market {market} is halted; orders can only be canceled"))
+        }
         _ => None,
     }
 }

@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use crate::address::Link;
 use crate::directory::Directory;
+use crate::error::Reject;
 use crate::request::{Action, AssetSpec, Change, Command, LegReceipt, Outcome, Receipt, Refusal};
 use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time, Token};
 
+use super::markets::MarketBody;
 use super::names::Names;
 use super::problem::{Problem, asset_of};
-use super::trading::{MarketBody, SettlementBody, market_name};
+use super::trading::{SettlementBody, market_name};
 
 /// An answer as it stands in a response, alone or in a batch.
 #[derive(Debug, Serialize)]
@@ -57,6 +59,9 @@ fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
     let reject = &refusal.reject;
     let asset = asset_of(reject).and_then(|asset| names.asset(asset, directory));
     let mut problem = Problem::reject(reject, asset.as_deref()).of(refusal.request_id);
+    if let Reject::Order(fault) = reject {
+        problem = problem.in_market(fault, names.market_of(fault, directory).as_deref());
+    }
     if let Some(field) = names.field(reject, directory) {
         problem = problem.at(field);
     }
@@ -195,13 +200,14 @@ impl ReceiptBody {
                 reference: transfer.reference,
                 around: change.unwrap_or_default().into(),
             },
-            Command::Order(_)
+            of_market @ (Command::Order(_)
             | Command::Amend(_)
             | Command::Cancel(_)
             | Command::ExpireOrder(_)
-            | Command::CancelAll { .. } => {
+            | Command::CancelAll { .. }) => {
                 let settlement = settlement.expect("a market has said what it came to");
-                What::Traded(Box::new(SettlementBody::new(&settlement, directory)))
+                let body = SettlementBody::new(request_id, &of_market, &settlement, directory);
+                What::Traded(Box::new(body))
             }
             Command::PutMarket(spec) => What::Market(Box::new(MarketBody::new(&spec, directory))),
             Command::SwitchMarket { market, halted } => {

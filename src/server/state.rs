@@ -182,10 +182,8 @@ impl App {
         let directory = self.engine().directory();
         if is_reused(&outcome)
             && let Ok(Known::Outcome(Outcome::Rejected(first))) = self.engine().known(id)
-            && let Reject::UnknownAsset(asset) = first.reject
-            && let Some(name) = names.stand_in_of(asset, directory)
+            && let Some(names) = names.as_refused(&first.reject, directory)
         {
-            let names = names.with_unknown(name, directory);
             return Answer::of(Outcome::Rejected(first), &names, directory);
         }
         Answer::of(outcome, names, directory)

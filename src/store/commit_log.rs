@@ -219,6 +219,8 @@ impl Actor {
     }
 
     fn perform_effects(&mut self) {
+        // First: who has an answer finds it counted.
+        self.count_outcomes();
         let now = self.shared.clock.boot_nanos();
         for reply in self.effects.replies.drain(..) {
             let Reply { submission, answered, kinds } = reply;
@@ -236,6 +238,9 @@ impl Actor {
             point!("log.gate");
             (gate.open)();
         }
+    }
+
+    fn count_outcomes(&mut self) {
         let tally = std::mem::take(&mut self.effects.tally);
         for (place, kind) in KINDS.iter().enumerate() {
             for (settled, n) in [(true, tally.settled[place]), (false, tally.rejected[place])] {

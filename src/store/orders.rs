@@ -109,7 +109,9 @@ impl OrderFold {
     }
 
     fn place(&mut self, id: RequestId, order: &PlaceOrder, ends_at: Time, update: &OrderUpdate) {
-        if update.standing != Standing::Open || planted(Bug::ForgetOrder) && id.get() % 5 == 0 {
+        if update.standing != Standing::Open
+            || planted(Bug::ForgetOrder) && id.get().is_multiple_of(5)
+        {
             return;
         }
         self.value.clear();

@@ -12,6 +12,7 @@ mod directory;
 mod history;
 mod lives;
 mod machines;
+mod orders;
 mod prepared;
 mod swaps;
 mod transactions;

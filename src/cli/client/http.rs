@@ -20,6 +20,9 @@ pub(super) enum Method {
     Get,
     Put,
     Post,
+    Patch,
+    /// Without a body: its id goes as `Idempotency-Key`.
+    Delete,
 }
 
 /// A call.
@@ -80,6 +83,11 @@ pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
         Method::Get => agent.get(url).call(),
         Method::Put => agent.put(url).content_type(json).send(body),
         Method::Post => agent.post(url).content_type(json).send(body),
+        Method::Patch => agent.patch(url).content_type(json).send(body),
+        Method::Delete => {
+            let key = call.id.map(|id| id.to_string()).unwrap_or_default();
+            agent.delete(url).header("Idempotency-Key", key).call()
+        }
     };
     let mut response = sent.map_err(|error| unanswered(&error))?;
     let status = response.status();

@@ -66,7 +66,10 @@ pub struct KeyArgs {
 }
 
 /// `path?name=value&...` of the parameters that are given.
-fn with_query<const N: usize>(path: String, parameters: [(&str, Option<String>); N]) -> String {
+pub(super) fn with_query<const N: usize>(
+    path: String,
+    parameters: [(&str, Option<String>); N],
+) -> String {
     let given = parameters
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| format!("{name}={}", segment(&value))));
@@ -74,7 +77,8 @@ fn with_query<const N: usize>(path: String, parameters: [(&str, Option<String>);
     if given.is_empty() { path } else { format!("{path}?{}", given.join("&")) }
 }
 
-fn text(number: Option<u64>) -> Option<String> {
+/// A number as it stands in a query.
+pub(super) fn text(number: Option<u64>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 

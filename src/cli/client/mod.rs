@@ -13,6 +13,8 @@ pub(super) mod backup;
 mod directory;
 mod http;
 mod look;
+mod market;
+mod order;
 mod settle;
 mod show;
 mod value;
@@ -57,6 +59,20 @@ pub enum ClientCommand {
     Rollback(settle::ResolveArgs),
     /// Writes and moves, if nothing that was read has changed.
     Transaction(settle::TransactionArgs),
+    /// Creates a market, shows it, halts or resumes it.
+    Market(market::MarketArgs),
+    /// Places an order, or shows how orders stand.
+    Order(order::OrderArgs),
+    /// Gives an order another price or quantity.
+    Amend(order::AmendArgs),
+    /// Ends an order.
+    Cancel(order::CancelArgs),
+    /// Ends all orders of an account, in one market or in all.
+    CancelAll(order::CancelAllArgs),
+    /// Shows a market's book.
+    Book(market::BookArgs),
+    /// Shows a market's trades.
+    Trades(market::TradesArgs),
     /// Shows what became of a request.
     Receipt(look::ReceiptArgs),
     /// Shows an account's balances, now or as of a seq or a time.
@@ -82,6 +98,13 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Commit(args) => settle::commit(args),
         ClientCommand::Rollback(args) => settle::rollback(args),
         ClientCommand::Transaction(args) => settle::transaction(args),
+        ClientCommand::Market(args) => market::market(args),
+        ClientCommand::Order(args) => order::order(args),
+        ClientCommand::Amend(args) => order::amend(args),
+        ClientCommand::Cancel(args) => order::cancel(args),
+        ClientCommand::CancelAll(args) => order::cancel_all(args),
+        ClientCommand::Book(args) => market::book(args),
+        ClientCommand::Trades(args) => market::trades(args),
         ClientCommand::Receipt(args) => look::receipt(args),
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),

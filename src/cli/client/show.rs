@@ -5,16 +5,37 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 
 /// The order in which members are shown; what is not here comes after, by name.
-const ORDER: [&str; 42] = [
+const ORDER: [&str; 63] = [
     "id",
     "request_id",
     "token",
+    "order_id",
+    "client_order_id",
+    "market",
     "state",
+    "status",
+    "reason",
     "seq",
     "commit_seq",
     "time",
     "kind",
     "account",
+    "side",
+    "type",
+    "time_in_force",
+    "price",
+    "quantity",
+    "orders",
+    "funds",
+    "filled",
+    "remaining",
+    "notional",
+    "fee",
+    "base",
+    "quote",
+    "tick_size",
+    "lot_size",
+    "last_price",
     "from",
     "to",
     "asset",
@@ -50,7 +71,7 @@ const ORDER: [&str; 42] = [
     "balances",
 ];
 /// In a table these come last, as they are long.
-const LONG: [&str; 2] = ["request_id", "token"];
+const LONG: [&str; 5] = ["request_id", "order_id", "client_order_id", "maker_order_id", "token"];
 
 /// Writes an answer.
 ///
