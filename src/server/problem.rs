@@ -416,6 +416,10 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_documented_code_in_order_of_precedence() {
+        let readme = include_str!("../../README.md");
+        for code in Reject::CODES {
+            assert!(readme.contains(&format!("`{code}`")), "the README does not name {code}");
+        }
         for (documented, code) in CODES.iter().zip(Reject::CODES) {
             assert_eq!(documented.name, code);
         }
