@@ -91,6 +91,9 @@ pub struct LoadArgs {
     /// Print the report as one JSON object, to standard output or to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+    /// Write the report as one page of HTML
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Serve /metrics on this address while it runs
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
