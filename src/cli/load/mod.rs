@@ -16,6 +16,7 @@
 mod alarm;
 mod args;
 mod callers;
+mod compare;
 mod cpu;
 mod environment;
 mod flow;
@@ -49,6 +50,7 @@ use crate::metrics::{self, Exporter};
 use crate::types::RequestId;
 
 use alarm::Alarm;
+use compare::Comparison;
 use cpu::CpuTimes;
 use environment::{Environment, disk_bytes, written_bytes};
 use progress::Progress;
@@ -71,6 +73,11 @@ const CHECK_FAILED: u8 = 3;
 /// # Errors
 /// The engine or the disk failed: there is nothing to report.
 pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        let comparison = Comparison::of_files(before, after)?;
+        println!("{comparison}");
+        return Ok(ExitCode::from(if comparison.is_good() { 0 } else { CHECK_FAILED }));
+    }
     if let Err(why) = args.check() {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(USAGE));
