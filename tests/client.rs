@@ -161,6 +161,9 @@ fn orders_trade_from_the_command_line() {
     assert!(list.contains(&sell) && list.contains("partially_filled"), "{list}");
     let trades = run("trades ETH-SOL --json").json();
     assert_eq!(trades["trades"][0]["maker_order_id"], json!(sell));
+    let first = trades["trades"][0]["trade_id"].as_str().expect("it has one");
+    let none = run(&format!("trades ETH-SOL --after {first} --json")).json();
+    assert_eq!((&none["trades"], &none["next"]), (&json!([]), &Value::Null));
     let canceled = run(&format!("cancel {sell}")).done();
     assert!(says(&canceled, "state", "canceled"), "{canceled}");
     let late = run(&format!("cancel {sell}")).refused();
@@ -172,6 +175,15 @@ fn orders_trade_from_the_command_line() {
     let all = run("cancel-all 1").done();
     assert!(all.contains(&id(12)) && all.contains(&id(13)), "{all}");
     run("cancel-all 1 --market ETH-SOL").done();
+    let canceled = run("orders --account 1 --status canceled --limit 2 --json").json();
+    let orders = canceled["orders"].as_array().expect("a list");
+    let ids: Vec<&Value> = orders.iter().map(|order| &order["order_id"]).collect();
+    assert_eq!(ids, [&json!(id(13)), &json!(id(12))]);
+    let next = canceled["next"].as_str().expect("there is one more");
+    let rest = run(&format!("orders --account 1 --after {next}")).done();
+    assert!(rest.contains(&sell) && !rest.contains(&id(12)), "{rest}");
+    let filled = run("order list 2 --status filled").done();
+    assert!(!filled.contains(&buy), "{filled}");
     run("market halt ETH-SOL").done();
     let halted = run("order sell 1 ETH-SOL 10 --price 20").refused();
     assert!(halted.contains(": market_halted: market ETH-SOL is halted"), "{halted}");

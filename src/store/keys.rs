@@ -16,6 +16,8 @@
 //! | `outcomes` | tag, order (what it is; how it stands) | 1 + 16 |
 //! | `outcomes` | tag, market (price of its last trade) | 1 + 4 |
 //! | `outcomes` | tag, market, seq of a commit with trades | 1 + 4 + 8 |
+//! | `outcomes` | tag, account, `!`seq that placed an order of it | 1 + 8 + 8 |
+//! | `outcomes` | tag, account, open order of it | 1 + 8 + 16 |
 //! | `records` | tag, length of the caller's key, that key, `!`seq | 1 + 2 + *n* + 8 |
 //! | `blocks` | tag, first seq of a block with commits | 1 + 8 |
 //! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
@@ -107,6 +109,10 @@ pub enum KeyKind {
     EndedOther = 24,
     /// A commit with trades of a market.
     Trade = 25,
+    /// An order that an account placed.
+    PlacedBy = 26,
+    /// An open order of an account.
+    OpenOf = 27,
 }
 
 /// An index from ids to blocks. All have the same form.
@@ -157,6 +163,10 @@ pub const ID_OTHER_LEN: usize = 17;
 pub const CREDITED_LEN: usize = 1 + 4 + 16;
 /// Length of [`trade`].
 pub const TRADE_LEN: usize = 1 + 4 + 8;
+/// Length of [`placed_by`].
+pub const PLACED_BY_LEN: usize = 1 + 8 + 8;
+/// Length of [`open_of`].
+pub const OPEN_OF_LEN: usize = 1 + 8 + 16;
 /// Length of [`position_at`].
 pub const POSITION_AT_LEN: usize = 1 + 8 + 8;
 /// What stands before the caller's key in a [`record`] key.
@@ -321,6 +331,37 @@ pub fn decode_trade(key: &[u8]) -> Option<(MarketId, CommitSeq)> {
     Some((market, CommitSeq::new(u64::from_be_bytes(part(body, 4)))))
 }
 
+/// The order that an account placed under a seq. Order: account, newest first.
+pub fn placed_by(account: AccountId, since: CommitSeq) -> [u8; PLACED_BY_LEN] {
+    let newest_first = (!since.get()).to_be_bytes();
+    joined(KeyKind::PlacedBy, &[&account.get().to_be_bytes(), &newest_first])
+}
+
+/// Account and seq of a [`placed_by`] key; `None` for any other key.
+pub fn decode_placed_by(key: &[u8]) -> Option<(AccountId, CommitSeq)> {
+    let body: &[u8; PLACED_BY_LEN - 1] = body(key, KeyKind::PlacedBy)?;
+    let account = AccountId::new(u64::from_be_bytes(part(body, 0)));
+    Some((account, CommitSeq::new(!u64::from_be_bytes(part(body, 8)))))
+}
+
+/// What all [`open_of`] keys of an account begin with.
+pub fn open_of_prefix(account: AccountId) -> [u8; 9] {
+    joined(KeyKind::OpenOf, &[&account.get().to_be_bytes()])
+}
+
+/// An open order of an account. Order: account, order.
+pub fn open_of(account: AccountId, order: RequestId) -> [u8; OPEN_OF_LEN] {
+    let account = account.get().to_be_bytes();
+    joined(KeyKind::OpenOf, &[&account, &order.get().to_be_bytes()])
+}
+
+/// Account and order of an [`open_of`] key; `None` for any other key.
+pub fn decode_open_of(key: &[u8]) -> Option<(AccountId, RequestId)> {
+    let body: &[u8; OPEN_OF_LEN - 1] = body(key, KeyKind::OpenOf)?;
+    let account = AccountId::new(u64::from_be_bytes(part(body, 0)));
+    Some((account, RequestId::new(u128::from_be_bytes(part(body, 8)))))
+}
+
 /// A market. Order: by number.
 pub fn market(market: MarketId) -> [u8; 5] {
     joined(KeyKind::Market, &[&market.get().to_be_bytes()])
@@ -483,6 +524,9 @@ mod tests {
             prop_assert_eq!(decode_position_at(&position_at(time, block)), Some((time, block)));
             let id = RequestId::new(id);
             prop_assert_eq!(decode_hold(&hold(Token::of(id))), Some(Token::of(id)));
+            let account = key.account;
+            prop_assert_eq!(decode_placed_by(&placed_by(account, seq)), Some((account, seq)));
+            prop_assert_eq!(decode_open_of(&open_of(account, id)), Some((account, id)));
             let millis = number >> 16;
             for index in IdIndex::ALL {
                 prop_assert_eq!(decode_id_other(index, &id_other(index, id)), Some(id));
@@ -524,6 +568,9 @@ mod tests {
             prop_assert_eq!(journal(block(a)).cmp(&journal(block(b))), a.1.cmp(&b.1));
             let seq = |(_, seq, _): (BalanceKey, u64, u32)| block_of_seq(CommitSeq::new(seq));
             prop_assert_eq!(seq(a).cmp(&seq(b)), a.1.cmp(&b.1));
+            let placed = |a: (BalanceKey, u64, u32)| placed_by(a.0.account, CommitSeq::new(a.1));
+            let newest = |a: (BalanceKey, u64, u32)| (a.0.account, std::cmp::Reverse(a.1));
+            prop_assert_eq!(placed(a).cmp(&placed(b)), newest(a).cmp(&newest(b)));
             let ends = |a: (BalanceKey, u64, u32)| (Time::new(a.0.account.get()), block(a));
             let row = |a| { let (time, block) = ends(a); position_at(time, block) };
             prop_assert_eq!(row(a).cmp(&row(b)), ends(a).cmp(&ends(b)));
@@ -536,7 +583,7 @@ mod tests {
 
         #[test]
         fn other_keys_are_not_taken_for_one(
-            tag in 0..20_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
+            tag in 0..28_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
         ) {
             let bytes = [&[tag], &bytes[..]].concat();
             let again = [
@@ -550,6 +597,11 @@ mod tests {
                 decode_record(&bytes).map(|(key, seq)| row_of(&Key::new(key), seq.get())),
                 decode_block_of_seq(&bytes).map(|seq| block_of_seq(seq).to_vec()),
                 decode_position_at(&bytes).map(|(time, block)| position_at(time, block).to_vec()),
+                decode_order(&bytes).map(|id| order(id).to_vec()),
+                decode_order_state(&bytes).map(|id| order_state(id).to_vec()),
+                decode_trade(&bytes).map(|(market, seq)| trade(market, seq).to_vec()),
+                decode_placed_by(&bytes).map(|(account, seq)| placed_by(account, seq).to_vec()),
+                decode_open_of(&bytes).map(|(account, id)| open_of(account, id).to_vec()),
             ];
             let ids = IdIndex::ALL.into_iter().flat_map(|index| [
                 decode_id_v7(index, &bytes).map(|(ms, block, part)| id_v7(index, ms, block, part).to_vec()),
@@ -597,5 +649,10 @@ mod tests {
         assert_eq!(block_of_seq(CommitSeq::new(1)), [15, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(position_at(Time::new(1), zero)[..9], [16, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(HORIZON, [17]);
+        let account = AccountId::new(1);
+        let placed = placed_by(account, CommitSeq::new(u64::MAX - 5));
+        assert_eq!(placed, [26, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(open_of(account, RequestId::new(3))[..10], [27, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        assert!(open_of(account, RequestId::new(3)).starts_with(&open_of_prefix(account)));
     }
 }

@@ -257,7 +257,10 @@ impl OutcomesFold {
             None => writer.delete(key),
         })?;
         self.ended.finish(|key, value| writer.row(key, value))?;
-        self.orders.finish_trades(|key, value| writer.row(key, value))
+        self.orders.finish_indexes(|key, value| match value {
+            Some(value) => writer.row(key, value),
+            None => writer.delete(key),
+        })
     }
 }
 

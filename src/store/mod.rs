@@ -41,6 +41,7 @@ use crate::types::{
     RequestId, Time, Token,
 };
 
+pub mod account_orders;
 pub mod audit;
 #[cfg(feature = "rocksdb")]
 pub mod backup;
@@ -68,11 +69,12 @@ pub mod snapshots;
 pub mod unfolded;
 pub mod versions;
 
+use account_orders::{Asked, FoldedOrders};
 use journal::Block;
 use orders::StoredOrder;
 
 /// The format version of a data directory; any other one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What to do about data that is missing or damaged.
 pub(crate) const RESTORE: &str = "restore the data directory from a backup; nothing was changed";
@@ -267,7 +269,7 @@ pub enum Family {
     /// Every version of every balance.
     Versions,
     /// Which block has the outcome of a request; open holds; which block resolved a hold; which
-    /// references were credited.
+    /// references were credited; orders, and whose they are.
     Outcomes,
     /// Every version of every value under a caller's key.
     Records,
@@ -393,6 +395,17 @@ pub trait VersionStore: Send + Sync {
     /// # Errors
     /// As [`VersionStore::get_at`].
     fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// The orders of an account that are asked for and not skipped, newest first, with how they stand,
+    /// all in one state of the store.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn orders_of(
+        &self,
+        asked: &Asked,
+        skip: &dyn Fn(RequestId) -> bool,
+    ) -> Result<FoldedOrders, StoreError>;
 
     /// The seqs after `after` of the commits with trades of a market, ascending, `limit` at most.
     ///

@@ -10,6 +10,7 @@ mod process;
 mod bodies;
 mod directory;
 mod history;
+mod listings;
 mod lives;
 mod machines;
 mod orders;

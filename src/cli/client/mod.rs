@@ -63,6 +63,8 @@ pub enum ClientCommand {
     Market(market::MarketArgs),
     /// Places an order, or shows how orders stand.
     Order(order::OrderArgs),
+    /// Shows an account's orders, those that are over as well.
+    Orders(order::OrdersArgs),
     /// Gives an order another price or quantity.
     Amend(order::AmendArgs),
     /// Ends an order.
@@ -100,6 +102,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Transaction(args) => settle::transaction(args),
         ClientCommand::Market(args) => market::market(args),
         ClientCommand::Order(args) => order::order(args),
+        ClientCommand::Orders(args) => order::orders(args),
         ClientCommand::Amend(args) => order::amend(args),
         ClientCommand::Cancel(args) => order::cancel(args),
         ClientCommand::CancelAll(args) => order::cancel_all(args),

@@ -1,4 +1,4 @@
-//! `crosslatch order`, `amend`, `cancel` and `cancel-all`.
+//! `crosslatch order`, `orders`, `amend`, `cancel` and `cancel-all`.
 //!
 //! ```text
 //! crosslatch order sell 1 ETH-SOL 10 --price 200     account 1 sells 10, at 200 a lot or better
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::types::{Amount, RequestId};
 
 use super::http::{Call, Method};
-use super::look::with_query;
+use super::look::{text, with_query};
 use super::words::{Members, members};
 use super::{IdArgs, ServerArgs};
 
@@ -37,17 +37,57 @@ enum OrderAction {
         /// Its id: that of the request which placed it.
         order: RequestId,
     },
-    /// Shows an account's open orders.
+    /// Shows an account's orders, newest first.
     List {
         /// The account.
         account: u64,
-        /// In one market only.
-        #[arg(long, value_name = "NAME")]
-        market: Option<String>,
-        /// `new` or `partially_filled` only.
-        #[arg(long, value_name = "STATUS")]
-        status: Option<String>,
+        #[command(flatten)]
+        which: WhichArgs,
     },
+}
+
+/// Which of an account's orders.
+#[derive(Debug, Args)]
+struct WhichArgs {
+    /// In one market only.
+    #[arg(long, value_name = "NAME")]
+    market: Option<String>,
+    /// Only those that are new, partially_filled, filled, canceled, rejected or expired; or open: the
+    /// first two.
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Placed before that seq: the `next` of the page before.
+    #[arg(long, value_name = "SEQ")]
+    after: Option<u64>,
+    /// Orders on a page, 1 to 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+impl WhichArgs {
+    fn path(self, account: u64) -> String {
+        let Self { market, status, after, limit } = self;
+        let parameters = [
+            ("account", Some(account.to_string())),
+            ("market", market),
+            ("status", status),
+            ("after", text(after)),
+            ("limit", text(limit)),
+        ];
+        with_query("/v1/orders".into(), parameters)
+    }
+}
+
+/// `crosslatch orders`.
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The account.
+    #[arg(long)]
+    account: u64,
+    #[command(flatten)]
+    which: WhichArgs,
 }
 
 #[derive(Debug, Args)]
@@ -198,12 +238,16 @@ pub(super) fn order(args: OrderArgs) -> anyhow::Result<ExitCode> {
             let call = Call { method: Method::Get, path: &path, body: None, id: None };
             server.ask(call, rename_status)
         }
-        OrderAction::List { account, market, status } => {
-            let account = Some(account.to_string());
-            let parameters = [("account", account), ("market", market), ("status", status)];
-            server.get(&with_query("/v1/orders".into(), parameters))
-        }
+        OrderAction::List { account, which } => server.get(&which.path(account)),
     }
+}
+
+/// Runs `crosslatch orders`.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub(super) fn orders(args: OrdersArgs) -> anyhow::Result<ExitCode> {
+    args.server.get(&args.which.path(args.account))
 }
 
 /// Runs `crosslatch amend`.

@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 
 /// The order in which members are shown; what is not here comes after, by name.
-const ORDER: [&str; 63] = [
+const ORDER: [&str; 64] = [
     "id",
     "request_id",
     "token",
+    "trade_id",
     "order_id",
     "client_order_id",
     "market",

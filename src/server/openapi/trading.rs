@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::server::books::{self, BookBody, TradesBody};
 use crate::server::markets::{MarketBody, Markets};
 use crate::server::receipt::SwitchedBody;
-use crate::server::standing::{OrdersBody, StandingBody};
+use crate::server::standing::{self, OrdersBody, StandingBody};
 use crate::server::trading::{AllEndedBody, CameBody, EndedBody, SettlementBody};
 use crate::types::{AccountId, RequestId};
 
@@ -84,14 +84,14 @@ pub fn get_book(call: &mut About<'_>) {
 }
 
 pub fn get_trades(call: &mut About<'_>) {
-    let says = "Oldest first. The trades of one commit are all on one page.";
+    let says = "Oldest first.";
     call.named(TAG, "getTrades", "A market's trades", says);
     call.part::<Name>("market", "Its name.");
-    let seq = call.schemas.of::<Seq>();
-    call.query("after", "Only later ones: the last page's `next`.", seq);
+    let after = json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"});
+    call.query("after", "Only later ones: the last page's `next`, or a seq.", after);
     let limit = json!({"type": "integer", "minimum": 1, "maximum": books::LIMIT_MAX,
         "default": books::LIMIT});
-    call.query("limit", "The trades of how many commits.", limit);
+    call.query("limit", "How many trades.", limit);
     call.gives::<TradesBody>("A page.");
     call.refuses(&["unknown_market"]);
 }
@@ -163,12 +163,16 @@ fn whose(call: &mut About<'_>) {
 }
 
 pub fn list_orders(call: &mut About<'_>) {
-    let says = "By market. An order that is over is looked up by its id.";
-    call.named(TAG, "listOrders", "An account's open orders", says);
+    let says = "Newest first, as far back as history goes.";
+    call.named(TAG, "listOrders", "An account's orders", says);
     whose(call);
-    let status = json!({"type": "string", "enum": ["open", "new", "partially_filled"],
-        "default": "open"});
-    call.query("status", "Only those.", status);
+    let status = json!({"type": "string", "enum": standing::STATUSES});
+    call.query("status", "Only those; `open` are those that stand.", status);
+    let seq = call.schemas.of::<Seq>();
+    call.query("after", "Only earlier ones: the last page's `next`.", seq);
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": standing::LIMIT_MAX,
+        "default": standing::LIMIT});
+    call.query("limit", "How many orders.", limit);
     call.gives::<OrdersBody>("The orders.");
     call.refuses(&["unknown_account", "unknown_market"]);
 }
