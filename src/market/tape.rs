@@ -237,7 +237,7 @@ mod tests {
     use crate::market::{Market, MarketSpec};
     use crate::types::{AccountId, AssetId, MarketId};
 
-    const MEMORY: Memory = Memory { levels: 8, trades: 8 };
+    const MEMORY: Memory = Memory { levels: 8, trades: 3 };
 
     fn market() -> Market {
         let spec = MarketSpec {

@@ -14,7 +14,9 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod events;
 mod extract;
+mod feed;
 mod health;
 mod history;
 mod holds;
@@ -32,6 +34,8 @@ mod reads;
 mod receipt;
 mod standing;
 mod state;
+mod stream;
+mod streams;
 mod swaps;
 mod trading;
 mod transactions;
@@ -84,6 +88,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/orders", post(orders::place).delete(orders::cancel_all).get(standing::list))
         .route("/v1/orders/{id}", patch(orders::amend).delete(orders::cancel).get(standing::get))
         .route("/v1/requests/{request_id}", get(reads::outcome))
+        .route("/v1/events", get(events::get))
+        .route("/v1/stream", get(stream::get))
         .route("/v1/audit", get(reads::audit))
         .route("/v1/backups", post(backups::post))
         .route("/livez", get(health::livez))
@@ -108,5 +114,13 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Listener::new(listener)?;
-    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+    let stopping = app.clone();
+    let stop = async move {
+        stop.await;
+        // What streams would go on for ever.
+        stopping.stop();
+    };
+    axum::serve(listener, router(app.clone())).with_graceful_shutdown(stop).await?;
+    app.streams().closed().await;
+    Ok(())
 }
