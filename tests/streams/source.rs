@@ -20,8 +20,9 @@ pub struct Told {
 /// An open stream.
 pub struct Source {
     connection: BufReader<TcpStream>,
-    /// What came of the body and is not read yet.
+    /// What came of the body, and how much of it is read.
     text: String,
+    read: usize,
 }
 
 impl Source {
@@ -33,7 +34,7 @@ impl Source {
         let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
         let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{last}\r\n");
         connection.get_mut().write_all(head.as_bytes()).expect("it is sent");
-        let mut this = Self { connection, text: String::new() };
+        let mut this = Self { connection, text: String::new(), read: 0 };
         let status = this.line();
         assert!(status.contains(" 200 "), "{status}");
         let mut headers = Vec::new();
@@ -67,13 +68,14 @@ impl Source {
     /// The next event; `None` when the stream has ended as it should. Comments are left out.
     pub fn next(&mut self) -> Option<Told> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.text = rest;
+            while let Some((block, _)) = self.text[self.read..].split_once("\n\n") {
+                self.read += block.len() + 2;
                 if !block.starts_with(':') {
-                    return Some(told(&block));
+                    return Some(told(block));
                 }
             }
+            self.text.drain(..self.read);
+            self.read = 0;
             if !self.chunk() {
                 assert_eq!(self.text, "", "an event was cut short");
                 return None;
