@@ -2,7 +2,7 @@
 
 use crate::coordinator::Message;
 use crate::error::{Error, Malformed, OrderFault, Reject};
-use crate::market::order::{Level, Price, Side};
+use crate::market::order::{Level, Lots, Price, Side};
 use crate::market::{Market, OpenOrder};
 use crate::message::{Look, Show};
 use crate::store::account_orders::{Asked, OrdersPage, Wanted};
@@ -35,6 +35,17 @@ pub struct OpenOrders {
     pub orders: Vec<OpenOrder>,
 }
 
+/// Every order that stands in a market, as of a seq: what a follower of its events begins with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StandingOrders {
+    /// Everything up to this had happened, and nothing after.
+    pub seq: CommitSeq,
+    /// The orders with what the book keeps of them: side, price, what is left.
+    pub orders: Vec<(RequestId, Side, Price, Lots)>,
+    /// The price of the last trade; `None` before the first.
+    pub last_price: Option<Price>,
+}
+
 impl Engine {
     /// A market's book, durable, at most `depth` levels a side.
     ///
@@ -61,6 +72,19 @@ impl Engine {
         let of = move |it: &Market| it.orders().filter(|open| open.account == account).collect();
         let (seq, orders) = self.look(market, of).await?;
         Ok(OpenOrders { seq, orders })
+    }
+
+    /// Every order that stands in a market, durable. Looks at all of them, while the market waits.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for an unknown market; [`Error::Overloaded`]; [`Error::Stopped`].
+    pub async fn standing_orders(&self, market: MarketId) -> Result<StandingOrders, Error> {
+        let see = |it: &Market| {
+            let orders = it.orders().map(|it| (it.order, it.side, it.state.price, it.state.left));
+            (orders.collect(), it.last_price())
+        };
+        let (seq, (orders, last_price)) = self.look(market, see).await?;
+        Ok(StandingOrders { seq, orders, last_price })
     }
 
     /// Has a market looked at, and hears of it once what was seen is durable.

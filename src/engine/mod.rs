@@ -32,6 +32,7 @@ mod answers;
 pub mod assembly;
 #[cfg(feature = "rocksdb")]
 mod backup;
+mod events;
 mod ids;
 mod market_reads;
 mod reads;
@@ -65,8 +66,9 @@ use crate::types::{Amount, AssetId, CommitSeq};
 pub use crate::store::Durability;
 pub use crate::store::order_reads::{OrderView, Trade};
 pub use answers::{Answers, Brief, Pending};
+pub use events::{Event, Events};
 pub use ids::IdSource;
-pub use market_reads::{BookView, OpenOrders};
+pub use market_reads::{BookView, OpenOrders, StandingOrders};
 pub use reads::{HoldState, Known};
 pub use transaction::{Committed, TransactError, Transaction};
 

@@ -14,7 +14,9 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod events;
 mod extract;
+mod feed;
 mod health;
 mod history;
 mod holds;
@@ -33,6 +35,8 @@ mod reads;
 mod receipt;
 mod standing;
 mod state;
+mod stream;
+mod streams;
 mod swaps;
 mod trading;
 mod transactions;
@@ -107,6 +111,8 @@ fn calls() -> Vec<Call> {
         Call::delete("/v1/orders/{id}", orders::cancel, about::cancel_order),
         Call::get("/v1/orders/{id}", standing::get, about::get_order),
         Call::get("/v1/requests/{request_id}", reads::outcome, about::get_outcome),
+        Call::get("/v1/events", events::get, about::events),
+        Call::get("/v1/stream", stream::get, about::stream),
         Call::get("/v1/audit", reads::audit, about::audit),
         Call::post("/v1/backups", backups::post, about::back_up),
         Call::get("/livez", health::livez, about::livez),
@@ -132,5 +138,13 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Listener::new(listener)?;
-    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+    let stopping = app.clone();
+    let stop = async move {
+        stop.await;
+        // What streams would go on for ever.
+        stopping.stop();
+    };
+    axum::serve(listener, router(app.clone())).with_graceful_shutdown(stop).await?;
+    app.streams().closed().await;
+    Ok(())
 }

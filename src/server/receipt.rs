@@ -212,7 +212,7 @@ impl From<AssetSpec> for AssetBody {
 }
 
 impl ReceiptBody {
-    fn new(receipt: Receipt, directory: &Directory) -> Self {
+    pub(super) fn new(receipt: Receipt, directory: &Directory) -> Self {
         let Receipt { request_id, commit_seq, time, command, legs, change, hold, settlement } =
             receipt;
         let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();

@@ -7,10 +7,10 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Limits;
@@ -25,6 +25,7 @@ use super::extract::BODIES_KIB_MAX;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
+use super::streams::Streams;
 
 /// The server's state. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -45,7 +46,8 @@ struct Inner {
     /// each needs memory.
     writers: Semaphore,
     hold_expiry_ms: u64,
-    stopping: AtomicBool,
+    streams: Streams,
+    stopping: watch::Sender<bool>,
 }
 
 /// A request together with the words that its caller used.
@@ -69,6 +71,7 @@ impl App {
     /// A server's state around a running engine that was started with these limits.
     pub fn new(engine: Engine, exporter: Exporter, limits: &Limits) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
+        let streams = Streams::new(engine.clone(), limits);
         Self(Arc::new(Inner {
             engine,
             exporter,
@@ -79,7 +82,8 @@ impl App {
             readers: Semaphore::new(cores.div_ceil(2)),
             writers: Semaphore::new(cores),
             hold_expiry_ms: limits.hold_expiry_ms,
-            stopping: AtomicBool::new(false),
+            streams,
+            stopping: watch::Sender::new(false),
         }))
     }
 
@@ -88,14 +92,25 @@ impl App {
         &self.0.engine
     }
 
-    /// From now on the server is not ready: no new work is to be sent here.
+    /// From now on the server is not ready: no new work is to be sent here. Open streams end.
     pub fn stop(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.0.stopping.send_replace(true);
     }
 
     /// Whether [`App::stop`] was called.
     pub(super) fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Acquire)
+        *self.0.stopping.borrow()
+    }
+
+    /// Waits until [`App::stop`] is called: what would go on for ever ends then.
+    pub(super) async fn stopping(&self) {
+        // The sender lives as long as this.
+        let _ = self.0.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// What streams share.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 
     /// How long a prepared swap stands if its caller does not say, in milliseconds.

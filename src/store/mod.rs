@@ -46,6 +46,7 @@ pub mod audit;
 #[cfg(feature = "rocksdb")]
 pub mod backup;
 pub mod commit_log;
+pub mod cursor;
 pub mod durable;
 pub mod history;
 pub mod holds;

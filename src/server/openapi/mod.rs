@@ -19,6 +19,7 @@ mod machines;
 mod requests;
 pub(super) mod schemas;
 mod settling;
+mod streams;
 mod trading;
 
 pub(super) mod about {
@@ -26,6 +27,7 @@ pub(super) mod about {
     pub use super::directory::*;
     pub use super::machines::*;
     pub use super::settling::*;
+    pub use super::streams::*;
     pub use super::trading::*;
 }
 
@@ -264,10 +266,15 @@ impl<'a> About<'a> {
     }
 
     /// It answers with a stream of that type, which ends when either side wants it to.
-    #[expect(dead_code, reason = "there is none yet")]
     fn streams(&mut self, content_type: &str, description: &str) {
         self.operation.insert("tags".into(), json!([STREAMS]));
         self.writes(content_type, description);
+    }
+
+    /// It becomes a stream of another protocol.
+    fn switches(&mut self, description: &str) {
+        self.operation.insert("tags".into(), json!([STREAMS]));
+        self.responses.insert(101, json!({"description": description}));
     }
 
     /// It may be refused with these codes, too.

@@ -293,6 +293,13 @@ impl Block {
         CommitRecord::read(seq, &mut self.record(index)).expect("checked when the block was made")
     }
 
+    /// How many bytes the `index`-th of all records takes; commits come first.
+    pub fn commit_bytes(&self, index: u32) -> usize {
+        let at = |index: u32| self.records.offsets.get(index as usize).map(|at| *at as usize);
+        let end = at(index + 1).unwrap_or(self.bytes.len());
+        end - at(index).unwrap_or(end)
+    }
+
     /// All commits in commit_seq order.
     pub fn commits(&self) -> impl Iterator<Item = CommitRecord> {
         (0..self.header.commits).map(|index| self.commit(index))
