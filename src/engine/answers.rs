@@ -6,12 +6,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use crate::access::Caller;
 use crate::actor::Poison;
 use crate::error::{Error, Malformed, Reject};
 use crate::message::{Answer, Answered, Proof, Repeated};
 use crate::request::{Outcome, Refusal};
 use crate::store::reader::Reader;
-use crate::types::{CommitSeq, RequestId};
+use crate::types::{CommitSeq, RequestId, Time};
 
 /// A request that breaks a rule of form: answered by the door, known to nobody behind it.
 #[derive(Debug)]
@@ -172,7 +173,8 @@ impl Answers {
 
 /// A refusal that is not in the journal: it says nothing about any state.
 fn not_taken(request_id: RequestId, reject: Reject) -> Refusal {
-    Refusal { request_id, seq: CommitSeq::default(), time: crate::types::Time::default(), reject }
+    let (seq, time) = (CommitSeq::default(), Time::default());
+    Refusal { request_id, seq, time, caller: Caller::Trusted, reject }
 }
 
 fn first_outcome(repeated: Repeated, reader: &Reader) -> Result<Resolved, Error> {

@@ -469,6 +469,7 @@ impl EngineMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Accounts, ApiKey, KeyLimits, Scopes};
     use crate::market::MarketSpec;
     use crate::market::order::{SelfTrade, Side};
     use crate::request::{
@@ -476,8 +477,22 @@ mod tests {
         Swap, Transfer,
     };
     use crate::types::{
-        AccountId, Amount, AssetId, ChainId, ChainKind, Leg, MarketId, RequestId, Resolution, Token,
+        AccountId, Amount, AssetId, ChainId, ChainKind, Leg, MarketId, Operation, RequestId,
+        Resolution, Token,
     };
+
+    fn key() -> ApiKey {
+        ApiKey {
+            name: "desk".into(),
+            generation: 1,
+            verifier: [0; 32],
+            scopes: Scopes::ALL,
+            accounts: Accounts::All,
+            networks: Box::default(),
+            limits: KeyLimits::default(),
+            expires_at: Time::NEVER,
+        }
+    }
 
     #[test]
     fn every_kind_of_command_is_in_the_table() {
@@ -541,6 +556,9 @@ mod tests {
             Command::CancelAll { account, market },
             Command::PutMarket(Box::new(market_spec)),
             Command::SwitchMarket { market, halted: true },
+            Command::PutKey(Box::new(key())),
+            Command::RevokeKey("desk".into()),
+            Command::Operate(Operation::Halted),
         ];
         assert_eq!(commands.each_ref().map(Command::kind), table::KINDS);
     }

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::access::Caller;
 use crate::address::Link;
 use crate::directory::Directory;
 use crate::error::Reject;
@@ -79,6 +80,9 @@ pub(super) struct ReceiptBody {
     request_id: RequestId,
     commit_seq: String,
     time: String,
+    /// Name of the API key that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<Box<str>>,
     #[serde(flatten)]
     what: What,
 }
@@ -131,6 +135,13 @@ enum What {
         account: AccountId,
         chain_id: ChainId,
     },
+    Key {
+        name: Box<str>,
+        revoked: bool,
+    },
+    Operation {
+        state: &'static str,
+    },
 }
 
 /// A balance (available + held) around a request.
@@ -175,10 +186,18 @@ impl From<AssetSpec> for AssetBody {
     }
 }
 
+/// The name of the API key that asked; `None` for who needs none.
+fn key_name(caller: Caller, directory: &Directory) -> Option<Box<str>> {
+    match caller {
+        Caller::Trusted => None,
+        Caller::Key(number) => directory.key(number).map(|issued| issued.key.name.clone()),
+    }
+}
+
 impl ReceiptBody {
     fn new(receipt: Receipt, directory: &Directory) -> Self {
-        let Receipt { request_id, commit_seq, time, command, legs, change, hold, settlement } =
-            receipt;
+        let Receipt { request_id, commit_seq, time, command, legs, change, .. } = receipt;
+        let Receipt { caller, hold, settlement, .. } = receipt;
         let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();
         let token = hold.map(|hold| hold.token);
         let what = match command {
@@ -216,9 +235,13 @@ impl ReceiptBody {
             Command::PutAsset(spec) => What::Asset(spec.into()),
             Command::PutAccount { account, links } => What::Account { account, links },
             Command::RemoveLink { account, chain } => What::NoLink { account, chain_id: chain },
+            Command::PutKey(key) => What::Key { name: key.name, revoked: false },
+            Command::RevokeKey(name) => What::Key { name, revoked: true },
+            Command::Operate(state) => What::Operation { state: state.name() },
         };
         let commit_seq = commit_seq.to_string();
-        Self { status: "settled", request_id, commit_seq, time: rfc_3339(time), what }
+        let (time, api_key) = (rfc_3339(time), key_name(caller, directory));
+        Self { status: "settled", request_id, commit_seq, time, api_key, what }
     }
 }
 
@@ -274,6 +297,7 @@ mod tests {
 
     fn receipt(command: Command) -> Receipt {
         Receipt {
+            caller: Caller::Trusted,
             request_id: RequestId::v7(1_700_000_000_123, 5),
             commit_seq: CommitSeq::new(9),
             time: Time::new(1_700_000_000_123_000),
