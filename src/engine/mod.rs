@@ -35,6 +35,7 @@ mod backup;
 mod ids;
 mod market_reads;
 mod reads;
+mod rights;
 #[cfg(feature = "rocksdb")]
 mod start;
 mod transaction;
@@ -208,6 +209,7 @@ impl Engine {
             early,
             poison: inner.poison.clone(),
             reader: inner.reader.clone(),
+            directory: inner.directory.clone(),
         };
         if txns.is_empty() {
             return Ok(pending(None));
@@ -387,6 +389,10 @@ impl Inner {
                 }
                 Err(Malformed::new("expires_in_ms", format!("is {asked}; give 1 to {max}")))
             }
+            Command::ExpireOrder(_) => Err(Malformed::new(
+                "command",
+                "is an expiry, which only the engine itself asks for",
+            )),
             Command::Resolve(resolve) if resolve.action == Action::Expire => {
                 Err(Malformed::new("action", "is expire, which only the engine itself asks for"))
             }

@@ -18,6 +18,9 @@ pub struct Txn {
     pub deadline: Time,
     /// See [`Request::caller`].
     pub caller: Caller,
+    /// Whether its key may not ask for it: of an id that was seen before it is not even told how it went.
+    /// The coordinator sets it.
+    pub barred: bool,
     /// What to do.
     pub command: Command,
     /// Which shards own something that it touches: bit *n* for shard *n*.
@@ -73,6 +76,7 @@ impl Txn {
             digest,
             deadline,
             caller,
+            barred: false,
             command,
             shards: 0,
             expires_at,
@@ -92,6 +96,7 @@ impl Txn {
             digest: 0,
             deadline: Time::NEVER,
             caller: Caller::Trusted,
+            barred: false,
             command: Command::Resolve(resolve),
             shards: 0,
             expires_at: Time::NEVER,
@@ -110,6 +115,7 @@ impl Txn {
             digest: 0,
             deadline: Time::NEVER,
             caller: Caller::Trusted,
+            barred: false,
             command: Command::ExpireOrder(order),
             shards: 0,
             expires_at: Time::NEVER,

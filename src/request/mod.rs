@@ -5,6 +5,7 @@
 
 mod hold;
 mod order;
+mod rights;
 mod transact;
 
 use smallvec::SmallVec;

@@ -459,8 +459,8 @@ impl LogCore {
             effects.tally.settled[kind] += 1;
         }
         for txn in &decision.duplicates {
-            let Txn { id, digest, .. } = *txn_of(&self.batches, *txn);
-            let answer = Answer::Duplicate(Box::new(Repeated { id, digest }));
+            let repeated = Repeated::of(txn_of(&self.batches, *txn));
+            let answer = Answer::Duplicate(Box::new(repeated));
             self.answer(*txn, answer, None, effects);
         }
         for txn in &decision.deferred {
