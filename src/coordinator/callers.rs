@@ -18,9 +18,14 @@ use crate::access::{Accounts, ApiKey, Caller};
 use crate::error::Reject;
 use crate::message::Txn;
 use crate::request::Command;
-use crate::types::{RequestId, Time, Token};
+use crate::types::{Operation, RequestId, Time, Token};
 
 impl<S: SeenBefore> Machine<S> {
+    /// What the venue takes.
+    pub fn operation(&self) -> Operation {
+        self.directory.operation()
+    }
+
     /// Whether the key that a request comes under stands, and may ask for such things.
     pub(super) fn check_caller(&self, txn: &Txn, now: Time) -> Result<(), Reject> {
         let Caller::Key(number) = txn.caller else { return Ok(()) };

@@ -350,6 +350,7 @@ impl<S: SeenBefore> Actor<S> {
         self.metrics.holds(open);
         self.metrics.orders(self.this.machine.orders());
         self.metrics.parked(parked);
+        self.metrics.operation(self.this.machine.operation());
     }
 
     /// Takes what is in the inbox, as far as a batch can be made of it.

@@ -24,6 +24,7 @@ mod legs;
 mod listener;
 mod markets;
 mod names;
+mod operate;
 mod orders;
 mod prepared;
 pub mod problem;
@@ -84,6 +85,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/orders", post(orders::place).delete(orders::cancel_all).get(standing::list))
         .route("/v1/orders/{id}", patch(orders::amend).delete(orders::cancel).get(standing::get))
         .route("/v1/requests/{request_id}", get(reads::outcome))
+        .route("/v1/operate", post(operate::post).get(operate::get))
         .route("/v1/audit", get(reads::audit))
         .route("/v1/backups", post(backups::post))
         .route("/livez", get(health::livez))
