@@ -13,6 +13,8 @@ use crate::config::{KEY_ACCOUNTS_MAX, KEY_NAME_BYTES_MAX, KEY_NETWORKS_MAX};
 use crate::error::Malformed;
 use crate::types::{AccountId, Time};
 
+pub use crate::types::Operation;
+
 /// What a key may be used for. A key has any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -246,11 +248,9 @@ impl ApiKey {
     /// # Errors
     /// The field at fault and the rule it breaks.
     pub fn validate(&self) -> Result<(), Malformed> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        let name = &self.name;
-        if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || !name.bytes().all(fits) {
-            let why = format!("is not 1 to {KEY_NAME_BYTES_MAX} letters, digits, '_' or '-'");
-            return Err(Malformed::new("name", why));
+        Self::validate_name(&self.name)?;
+        if self.generation == 0 {
+            return Err(Malformed::new("generation", "is zero; generations count from 1"));
         }
         if self.scopes.is_empty() {
             let why = "has no scope; give at least one of read, trade, transfer and operate";
@@ -260,6 +260,19 @@ impl ApiKey {
             let found = self.networks.len();
             let why = format!("names {found} networks; a key has at most {KEY_NETWORKS_MAX}");
             return Err(Malformed::new("networks", why));
+        }
+        Ok(())
+    }
+
+    /// Checks the form of a key's name.
+    ///
+    /// # Errors
+    /// It is of a length, or has letters, that no name has.
+    pub fn validate_name(name: &str) -> Result<(), Malformed> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || !name.bytes().all(fits) {
+            let why = format!("is not 1 to {KEY_NAME_BYTES_MAX} letters, digits, '_' or '-'");
+            return Err(Malformed::new("name", why));
         }
         Ok(())
     }
@@ -283,54 +296,6 @@ pub enum Caller {
     /// Whoever has the secret of that key. Its scopes were checked at the door; its accounts, and
     /// whether it still stands, are checked when the request is sequenced.
     Key(KeyNumber),
-}
-
-/// What a venue takes: its kill switch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Operation {
-    /// Everything.
-    #[default]
-    Normal = 0,
-    /// What gives back (cancellations, rollbacks, cancelled withdrawals) and what was agreed
-    /// already (commits, confirmations), and deposits; nothing new.
-    CancelOnly = 1,
-    /// The same, and withdrawals.
-    WithdrawOnly = 2,
-    /// Nothing of callers; holds and orders whose time is over still end.
-    Halted = 3,
-}
-
-impl Operation {
-    /// All, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Normal, Self::CancelOnly, Self::WithdrawOnly, Self::Halted];
-
-    /// The name as it is written in requests and answers.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::CancelOnly => "cancel_only",
-            Self::WithdrawOnly => "withdraw_only",
-            Self::Halted => "halted",
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Operation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|state| state.name() == text);
-        known.ok_or_else(|| {
-            format!("is {text:?}; give normal, cancel_only, withdraw_only or halted")
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Assets, accounts and links: what many threads look up and few change.
+//! Assets, accounts, links, markets, API keys: what many threads look up and few change.
 //!
 //! Changes are commands like any other: the coordinator decides them alone (nothing else is
 //! undecided while it does), they are journaled, and their rows ride in the same atomic write.
@@ -12,6 +12,7 @@
 //! * What is found here may not be durable yet: whoever shows it to the outside waits until `D`
 //!   covers [`Directory::changed_seq`], read after the lookup.
 
+mod keys;
 mod markets;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +21,19 @@ use std::sync::{PoisonError, RwLock};
 use dashmap::DashMap;
 use smallvec::SmallVec;
 
+use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
 use crate::config::ASSETS_MAX;
 use crate::error::Reject;
 use crate::market::MarketSpec;
 use crate::request::{AssetSpec, Command};
-use crate::types::{AccountId, AssetId, ChainId, ChainKind, CommitSeq, MarketId};
+use crate::types::{AccountId, AssetId, ChainId, ChainKind, CommitSeq, MarketId, Operation};
 
-pub use markets::Listed;
+use keys::{Keys, Switch};
 use markets::Markets;
+
+pub use keys::Issued;
+pub use markets::Listed;
 
 /// An account's addresses, one a chain; nearly always few.
 type Links = SmallVec<[Link; 2]>;
@@ -43,6 +48,8 @@ pub struct Directory {
     accounts: DashMap<AccountId, Links, foldhash::fast::RandomState>,
     addresses: DashMap<Link, AccountId, foldhash::fast::RandomState>,
     markets: Markets,
+    keys: Keys,
+    operation: Switch,
     changed: AtomicU64,
 }
 
@@ -101,6 +108,31 @@ impl Directory {
         self.markets.all()
     }
 
+    /// The API key of that name, revoked or not.
+    pub fn key_by_name(&self, name: &str) -> Option<Issued> {
+        self.keys.by_name(name)
+    }
+
+    /// The API key of that number, revoked or not.
+    pub fn key(&self, number: KeyNumber) -> Option<Issued> {
+        self.keys.get(number)
+    }
+
+    /// All API keys, by number, revoked ones included.
+    pub fn keys(&self) -> Vec<Issued> {
+        self.keys.all()
+    }
+
+    /// How many API keys there are, revoked ones included.
+    pub fn keys_len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// What the venue takes.
+    pub fn operation(&self) -> Operation {
+        self.operation.get()
+    }
+
     /// The kind of a chain; `None` while no asset is on it.
     pub fn chain_kind(&self, chain: ChainId) -> Option<ChainKind> {
         self.chains.get(&chain).map(|entry| *entry)
@@ -155,6 +187,9 @@ impl Directory {
             Command::RemoveLink { account, chain } => self.check_removal(*account, *chain),
             Command::PutMarket(spec) => self.check_market(spec),
             Command::SwitchMarket { market, halted } => self.markets.check_switch(*market, *halted),
+            Command::PutKey(key) => self.keys.check(key),
+            Command::RevokeKey(name) => self.keys.check_revocation(name),
+            Command::Operate(state) => Ok(self.operation.check(*state)),
             moves => unreachable!("not a directory command: {}", moves.kind()),
         }
     }
@@ -240,6 +275,9 @@ impl Directory {
             Command::RemoveLink { account, chain } => self.remove_link(*account, *chain),
             Command::PutMarket(spec) => self.insert_market((**spec).clone()),
             Command::SwitchMarket { market, halted } => self.switch_market(*market, *halted),
+            Command::PutKey(key) => self.put_key((**key).clone()),
+            Command::RevokeKey(name) => self.revoke_key(name),
+            Command::Operate(state) => self.operate(*state),
             moves => unreachable!("not a directory command: {}", moves.kind()),
         }
         self.changed.store(seq.get(), Ordering::Release);
@@ -262,6 +300,25 @@ impl Directory {
     /// Halts a market or resumes it. Used by [`Directory::apply`] and by recovery.
     pub fn switch_market(&self, market: MarketId, halted: bool) {
         self.markets.switch(market, halted);
+    }
+
+    /// Adds an API key under the next number, or changes the one of its name. Used by
+    /// [`Directory::apply`] and by recovery, in order.
+    pub fn put_key(&self, key: ApiKey) {
+        self.keys.put(key);
+    }
+
+    /// Ends an API key for good. Used by [`Directory::apply`] and by recovery.
+    ///
+    /// # Panics
+    /// There is no such key.
+    pub fn revoke_key(&self, name: &str) {
+        self.keys.revoke(name);
+    }
+
+    /// Says what the venue takes. Used by [`Directory::apply`] and by recovery.
+    pub fn operate(&self, state: Operation) {
+        self.operation.set(state);
     }
 
     /// Adds an account, or links to it. Used by [`Directory::apply`] and by recovery.

@@ -10,7 +10,9 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::types::{AccountId, Amount, AssetId, ChainId, CommitSeq, Resolution, Subject, Token};
+use crate::types::{
+    AccountId, Amount, AssetId, ChainId, CommitSeq, Operation, Resolution, Subject, Token,
+};
 
 pub use fault::OrderFault;
 
@@ -44,12 +46,25 @@ pub enum Reject {
     /// A rule of form is broken. Not journaled: the id is free to be used again.
     #[error("{0}")]
     Malformed(Malformed),
+    /// The key that asks may not: it is revoked or expired, lacks the scope, or is bound to other
+    /// accounts. What is about a hold or an order of others is answered as if there were none.
+    #[error("{}", Barred(*.account))]
+    Forbidden {
+        /// The first account that is not the key's; `None` where it is not about an account.
+        account: Option<AccountId>,
+    },
     /// The id was used before for a request with another body.
     #[error("this request id was used before with another body; send new requests under new ids")]
     RequestIdReused,
     /// The request's own deadline had passed when its turn came.
     #[error("the deadline had passed when the request's turn came")]
     Expired,
+    /// The venue's operation is restricted, and this is not among what is taken.
+    #[error("the venue is {operation}, and takes no such requests for now")]
+    Restricted {
+        /// Its state.
+        operation: Operation,
+    },
     /// No hold was ever made under that token.
     #[error("there is no hold {0}")]
     UnknownToken(Token),
@@ -72,7 +87,10 @@ pub enum Reject {
     /// No such account.
     #[error("account {0} does not exist")]
     UnknownAccount(AccountId),
-    /// The asset (or its chain) exists with another description.
+    /// No API key has that name.
+    #[error("there is no API key {0}")]
+    UnknownApiKey(Box<str>),
+    /// The asset (or its chain, a market, an API key) exists with another description.
     #[error("{0}")]
     AlreadyExists(String),
     /// The address is linked to another account, or the account has another address on the chain.
@@ -144,6 +162,18 @@ pub enum Reject {
     Order(OrderFault),
 }
 
+/// What a key may not do: in words.
+struct Barred(Option<AccountId>);
+
+impl fmt::Display for Barred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(account) => write!(f, "not permitted to this key: account {account}"),
+            None => f.write_str("not permitted to this key"),
+        }
+    }
+}
+
 /// Whose holds: in words.
 struct Owner(Option<AccountId>);
 
@@ -166,37 +196,43 @@ impl Reject {
     pub const fn precedence(&self) -> u8 {
         match self {
             Self::Malformed(_) => 0,
-            Self::RequestIdReused => 1,
-            Self::Expired => 2,
-            Self::UnknownToken(_) => 3,
-            Self::AlreadyResolved { .. } => 4,
-            Self::UnknownAsset(_) => 5,
-            Self::UnknownChain(_) => 6,
-            Self::UnknownAccount(_) => 7,
-            Self::AlreadyExists(_) => 8,
-            Self::AlreadyLinked(_) => 9,
-            Self::AlreadyCredited { .. } => 10,
-            Self::NotLinked { .. } => 11,
-            Self::Conflict { .. } => 12,
-            Self::SupplyExceeded(_) => 13,
-            Self::HeldShareExceeded { .. } => 14,
-            Self::InsufficientFunds { .. } => 15,
-            Self::TooManyHolds { .. } => 16,
-            Self::LockTimeout { .. } => 17,
-            Self::Order(fault) => 18 + fault.precedence(),
+            Self::Forbidden { .. } => 1,
+            Self::RequestIdReused => 2,
+            Self::Expired => 3,
+            Self::Restricted { .. } => 4,
+            Self::UnknownToken(_) => 5,
+            Self::AlreadyResolved { .. } => 6,
+            Self::UnknownAsset(_) => 7,
+            Self::UnknownChain(_) => 8,
+            Self::UnknownAccount(_) => 9,
+            Self::UnknownApiKey(_) => 10,
+            Self::AlreadyExists(_) => 11,
+            Self::AlreadyLinked(_) => 12,
+            Self::AlreadyCredited { .. } => 13,
+            Self::NotLinked { .. } => 14,
+            Self::Conflict { .. } => 15,
+            Self::SupplyExceeded(_) => 16,
+            Self::HeldShareExceeded { .. } => 17,
+            Self::InsufficientFunds { .. } => 18,
+            Self::TooManyHolds { .. } => 19,
+            Self::LockTimeout { .. } => 20,
+            Self::Order(fault) => 21 + fault.precedence(),
         }
     }
 
     /// Every code, in order of precedence.
-    pub const CODES: [&'static str; 26] = [
+    pub const CODES: [&'static str; 29] = [
         "malformed",
+        "forbidden",
         "request_id_reused",
         "expired",
+        "restricted",
         "unknown_token",
         "already_resolved",
         "unknown_asset",
         "unknown_chain",
         "unknown_account",
+        "unknown_api_key",
         "already_exists",
         "already_linked",
         "already_credited",
@@ -264,13 +300,16 @@ mod tests {
         let seq = CommitSeq::new(1);
         let samples = [
             Reject::Malformed(Malformed::new("a", "b")),
+            Reject::Forbidden { account: Some(account) },
             Reject::RequestIdReused,
             Reject::Expired,
+            Reject::Restricted { operation: Operation::Halted },
             Reject::UnknownToken(token),
             Reject::AlreadyResolved { token, how: Resolution::Expired, seq },
             Reject::UnknownAsset(asset),
             Reject::UnknownChain(ChainId::new(1)),
             Reject::UnknownAccount(account),
+            Reject::UnknownApiKey("desk".into()),
             Reject::AlreadyExists(String::new()),
             Reject::AlreadyLinked(String::new()),
             Reject::AlreadyCredited { asset, seq },
@@ -292,13 +331,16 @@ mod tests {
         ];
         let codes = [
             "malformed",
+            "forbidden",
             "request_id_reused",
             "expired",
+            "restricted",
             "unknown_token",
             "already_resolved",
             "unknown_asset",
             "unknown_chain",
             "unknown_account",
+            "unknown_api_key",
             "already_exists",
             "already_linked",
             "already_credited",

@@ -175,6 +175,7 @@ bugs! {
     KeepReserve: "what is reserved for an order stays so when the order settles",
     ForgetOrder: "every fifth order that comes to stand leaves no rows",
     ForgetPlaces: "recovery puts orders back in the order of their ids",
+    TrustParked: "whoever asks is not looked at again when a request that was parked comes again",
     FoldTwice: "a family folds blocks again that it has",
 }
 

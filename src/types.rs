@@ -432,6 +432,54 @@ pub struct Leg {
     pub amount: Amount,
 }
 
+/// What a venue takes: its kill switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Operation {
+    /// Everything.
+    #[default]
+    Normal = 0,
+    /// What gives back (cancellations, rollbacks, cancelled withdrawals) and what was agreed
+    /// already (commits, confirmations), and deposits; nothing new.
+    CancelOnly = 1,
+    /// The same, and withdrawals.
+    WithdrawOnly = 2,
+    /// Nothing of callers; holds and orders whose time is over still end.
+    Halted = 3,
+}
+
+impl Operation {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Normal, Self::CancelOnly, Self::WithdrawOnly, Self::Halted];
+
+    /// The name as it is written in requests and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::CancelOnly => "cancel_only",
+            Self::WithdrawOnly => "withdraw_only",
+            Self::Halted => "halted",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|state| state.name() == text);
+        known.ok_or_else(|| {
+            format!("is {text:?}; give normal, cancel_only, withdraw_only or halted")
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -245,7 +245,10 @@ impl<S: SeenBefore> Machine<S> {
     fn check_decided(&mut self, command: &Command, txn: &Txn) -> Result<(), Reject> {
         match command {
             Command::Deposit(to) => self.raise_supply(to),
-            Command::Prepare(_) | Command::Withdraw(_) => self.holds.check_room(txn),
+            Command::Prepare(_) | Command::Withdraw(_) => {
+                let [open_holds, _] = self.open_max(txn);
+                self.holds.check_room(txn, open_holds)
+            }
             _ => Ok(()),
         }
     }

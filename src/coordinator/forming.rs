@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::callers::check_operation;
 use super::credits::Credited;
 use super::deciding::{Exception, InFlight};
 use super::deferred::{Again, Place};
@@ -22,12 +23,14 @@ use super::holds::Found;
 use super::ids::{Resolved, Seen, SeenBefore};
 use super::trading::Settling;
 use super::txn::{Machine, Sequenced};
+use crate::access::Caller;
 use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Change;
 use crate::error::Reject;
+use crate::faults::{Bug, planted};
 use crate::message::{AnswerSlot, Asked, Batch, NewSubmission, Txn, TxnRef};
 use crate::request::{Action, Command, Resolve, Transfer};
-use crate::types::{MarketId, Subject, Time, Token};
+use crate::types::{MarketId, Operation, Subject, Time, Token};
 
 /// Expiries in one batch, at most: many at once must not keep others waiting.
 const EXPIRIES_PER_BATCH_MAX: usize = 1_024;
@@ -58,6 +61,8 @@ pub(super) struct Forming {
     is_mixed: bool,
     pub(super) directory_commits: u64,
     assets: Option<usize>,
+    /// What the venue takes: it changes only in batches that run alone.
+    pub(super) operation: Operation,
 }
 
 /// What screening says of a request.
@@ -95,7 +100,7 @@ struct History {
 }
 
 impl Forming {
-    fn new(number: u64, now: Time, expected: usize) -> Self {
+    fn new(number: u64, now: Time, expected: usize, operation: Operation) -> Self {
         Self {
             number,
             now,
@@ -110,6 +115,7 @@ impl Forming {
             is_mixed: false,
             directory_commits: 0,
             assets: None,
+            operation,
         }
     }
 
@@ -121,6 +127,11 @@ impl Forming {
     pub(super) fn next_at(&self) -> TxnRef {
         let index = u32::try_from(self.txns.len()).expect("a batch is small");
         TxnRef { batch: self.number, index }
+    }
+
+    /// What is at that place, if it is in this batch.
+    pub(super) fn txn(&self, at: TxnRef) -> Option<&Txn> {
+        if at.batch == self.number { self.txns.get(at.index as usize) } else { None }
     }
 
     #[inline]
@@ -163,7 +174,8 @@ impl<S: SeenBefore> Machine<S> {
         }
         self.forget(now);
         let expected = self.backlog_txns.min(BATCH_REQUESTS_MAX);
-        let mut forming = Forming::new(self.next_number(), now, expected);
+        let mut forming =
+            Forming::new(self.next_number(), now, expected, self.directory.operation());
         forming.submissions = std::mem::take(&mut self.unannounced);
         self.take_settled(&mut forming);
         self.take_deferred(&mut forming)?;
@@ -215,7 +227,7 @@ impl<S: SeenBefore> Machine<S> {
                 // It waits no more: this is its place now.
                 Some(Place::Waiting) => {
                     self.deferred.is_placed(txn.id, at, attempts, parked_since);
-                    match self.refuse_early(&mut txn, forming)? {
+                    match self.judge_again(&mut txn, forming)? {
                         asks @ (Screened::Ask | Screened::AsksMarket(..)) => match verdict {
                             Some(reject) => known(Exception::Refused(reject, self.last_seq())),
                             None => asks,
@@ -335,10 +347,23 @@ impl<S: SeenBefore> Machine<S> {
         true
     }
 
-    /// Decides what needs no shard: ids seen before, and what [`Machine::refuse_early`] does.
+    /// [`Machine::refuse_early`] of a request that comes again, perhaps long after its key was looked at.
+    fn judge_again(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
+        match self.check_caller(txn, forming.now) {
+            Err(reject) if !planted(Bug::TrustParked) => Ok(self.refused(reject, forming)),
+            _ => self.refuse_early(txn, forming),
+        }
+    }
+
+    /// Decides what needs no shard: keys that may not ask, ids seen before, and what [`Machine::refuse_early`] does.
     #[inline]
     fn screen(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
         let at = forming.next_at();
+        let mut barred = None;
+        if txn.caller != Caller::Trusted {
+            barred = self.check_caller(txn, forming.now).err();
+            txn.barred = barred.is_some();
+        }
         if !self.deferred.is_empty()
             && let Some(place) = self.deferred.place(txn.id)
         {
@@ -349,7 +374,10 @@ impl<S: SeenBefore> Machine<S> {
             });
         }
         match self.ids.see(txn.id, at, &self.store)? {
-            Seen::Never => self.refuse_early(txn, forming),
+            Seen::Never => match barred {
+                None => self.refuse_early(txn, forming),
+                Some(reject) => Ok(self.refused(reject, forming)),
+            },
             Seen::Durable => Ok(known(Exception::Duplicate)),
             Seen::At { batch_low, index } => {
                 let behind = (self.next_number() as u32).wrapping_sub(batch_low);
@@ -367,6 +395,11 @@ impl<S: SeenBefore> Machine<S> {
     fn refuse_early(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
         if forming.now >= txn.deadline {
             return Ok(self.refused(Reject::Expired, forming));
+        }
+        if forming.operation != Operation::Normal
+            && let Err(reject) = check_operation(&txn.command, forming)
+        {
+            return Ok(self.refused(reject, forming));
         }
         let checked = match &txn.command {
             Command::Swap(_) | Command::Transact(_) => self.check_assets(txn, forming),
@@ -410,6 +443,7 @@ impl<S: SeenBefore> Machine<S> {
         if self.directory.check(command)? == Change::Changed {
             let seq = self.next_seq.plus(forming.directory_commits);
             self.directory.apply(command, seq);
+            forming.operation = self.directory.operation();
         }
         forming.directory_commits += 1;
         Ok(())
@@ -465,6 +499,9 @@ impl<S: SeenBefore> Machine<S> {
         forming: &Forming,
     ) -> Result<Screened, String> {
         let Resolve { token, action } = resolve;
+        if txn.caller != Caller::Trusted && !self.may_resolve(txn, token, forming)? {
+            return Ok(self.refused(Reject::UnknownToken(token), forming));
+        }
         let resolved = match self.holds.take(token, action, forming.next_at(), forming.now) {
             Found::Taken(hold) => {
                 txn.attach(hold, self.shards);
@@ -477,7 +514,7 @@ impl<S: SeenBefore> Machine<S> {
             Found::Due => unreachable!("what is due was expired before"),
         };
         Ok(match resolved {
-            Some(Resolved { how, seq, is_withdrawal })
+            Some(Resolved { how, seq, is_withdrawal, .. })
                 if is_withdrawal == action.is_of_withdrawal() =>
             {
                 if how == action.resolution() {

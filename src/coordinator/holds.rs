@@ -19,9 +19,8 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, hash_map};
-use smallvec::SmallVec;
 
-use super::ids::Resolved;
+use super::ids::{Payers, Resolved};
 use crate::config::Limits;
 use crate::error::Reject;
 use crate::faults::{Bug, planted};
@@ -111,17 +110,19 @@ impl Holds {
         }
     }
 
-    /// Whether there is room for the hold that this transaction would make.
+    /// Whether there is room for the hold that this transaction would make; `key_max`: how many may be
+    /// open of any one account for whoever asks, if that is limited.
     ///
     /// # Errors
     /// [`Reject::TooManyHolds`].
-    pub(super) fn check_room(&self, txn: &Txn) -> Result<(), Reject> {
+    pub(super) fn check_room(&self, txn: &Txn, key_max: Option<u32>) -> Result<(), Reject> {
         if self.entries.len() >= self.max {
             return Err(Reject::TooManyHolds { account: None, max: self.max as u64 });
         }
+        let max = key_max.map_or(usize::MAX, |max| max as usize).min(self.per_account_max);
         for account in payers(txn) {
-            if self.per_account.get(&account).is_some_and(|open| *open >= self.per_account_max) {
-                let (account, max) = (Some(account), self.per_account_max as u64);
+            if self.per_account.get(&account).is_some_and(|open| *open >= max) {
+                let (account, max) = (Some(account), max as u64);
                 return Err(Reject::TooManyHolds { account, max });
             }
         }
@@ -184,7 +185,8 @@ impl Holds {
     /// A resolution was decided, under that seq; returns who follows it.
     pub(super) fn resolved(&mut self, txn: &Txn, how: Resolution, seq: CommitSeq) -> Vec<TxnRef> {
         let hold = txn.hold().expect("a resolution has its hold");
-        for account in payers(txn) {
+        let payers = payers(txn);
+        for account in payers.iter().copied() {
             let hash_map::Entry::Occupied(mut open) = self.per_account.entry(account) else {
                 unreachable!("counted when it was made")
             };
@@ -195,10 +197,10 @@ impl Holds {
         }
         self.timed -= usize::from(hold.expires_at < Time::NEVER);
         let is_withdrawal = is_withdrawal(hold);
-        self.recent.push(hold.token, Resolved { how, seq, is_withdrawal });
+        self.recent.push(hold.token, Resolved { how, seq, is_withdrawal, payers });
         let entry = self.entries.remove(&hold.token);
         if planted(Bug::ReleaseTwice) {
-            self.insert(Box::new(hold.clone()), payers(txn));
+            self.insert(Box::new(hold.clone()), payers_of(hold));
         }
         match entry {
             Some(Entry::Resolving { followers, .. }) => followers,
@@ -254,9 +256,6 @@ fn is_withdrawal(hold: &Hold) -> bool {
     matches!(hold.purpose, Purpose::Withdrawal(_))
 }
 
-/// Accounts in which a hold sets something aside, each once.
-type Payers = SmallVec<[AccountId; 4]>;
-
 /// Whose funds a transaction that makes or ends a hold sets aside or had set aside.
 fn payers(txn: &Txn) -> Payers {
     let pays =
@@ -264,8 +263,8 @@ fn payers(txn: &Txn) -> Payers {
     distinct(txn.ops().filter(|op| pays(op.side)).map(|op| op.key.account))
 }
 
-/// The same of a hold that recovery found.
-fn payers_of(hold: &Hold) -> Payers {
+/// Whose funds a hold sets aside, each account once.
+pub fn payers_of(hold: &Hold) -> Payers {
     // Any number of shards does: only the operations are looked at.
     payers(&Txn::expiry(Box::new(hold.clone()), 1))
 }
@@ -296,16 +295,14 @@ impl Recent {
     }
 
     fn get(&mut self, token: Token) -> Option<Resolved> {
-        self.index.extend(self.resolved.range(self.indexed..).copied());
+        self.index.extend(self.resolved.range(self.indexed..).cloned());
         self.indexed = self.resolved.len();
-        self.index.get(&token).copied()
+        self.index.get(&token).cloned()
     }
 
     fn forget_through(&mut self, applied: CommitSeq) {
-        while let Some((token, _)) =
-            self.resolved.front().copied().filter(|(_, resolved)| resolved.seq <= applied)
-        {
-            self.resolved.pop_front();
+        while self.resolved.front().is_some_and(|(_, resolved)| resolved.seq <= applied) {
+            let (token, _) = self.resolved.pop_front().expect("just seen");
             if self.indexed > 0 {
                 self.indexed -= 1;
                 self.index.remove(&token);

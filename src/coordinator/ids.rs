@@ -20,9 +20,10 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
+use smallvec::SmallVec;
 
 use crate::message::TxnRef;
-use crate::types::{AssetId, CommitSeq, RequestId, Resolution, Time, Token};
+use crate::types::{AccountId, AssetId, CommitSeq, RequestId, Resolution, Time, Token};
 
 /// What the store knows that memory does not hold.
 pub trait SeenBefore: Send {
@@ -53,8 +54,11 @@ pub trait SeenBefore: Send {
     fn applied_seq(&self) -> CommitSeq;
 }
 
+/// Accounts in which a hold sets something aside, each once.
+pub type Payers = SmallVec<[AccountId; 2]>;
+
 /// What became of a hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// How it was resolved.
     pub how: Resolution,
@@ -62,6 +66,8 @@ pub struct Resolved {
     pub seq: CommitSeq,
     /// Whether it was a withdrawal's, or else a prepared swap's.
     pub is_withdrawal: bool,
+    /// Whose funds it had set aside.
+    pub payers: Payers,
 }
 
 /// Ids of 128 ms of id time share a bucket: at a million a second it stays in a core's cache.

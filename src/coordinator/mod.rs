@@ -8,6 +8,7 @@
 //! first: the shards hear of a decision before the commit log does, and the log hears of a batch
 //! only together with the first decision that follows. What it needs to know is there by then.
 
+mod callers;
 mod credits;
 mod deciding;
 mod deferred;
@@ -36,6 +37,8 @@ use crate::shard::Message as ToShard;
 use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, MarketId, RequestId, Time, Token};
 
 use ids::SeenBefore;
+
+pub use holds::payers_of;
 use txn::{HoldStatus, Machine, Sequenced, WaitReason};
 
 /// A hold is noticed to be over at most so much after it is, should the clock have jumped meanwhile.
@@ -347,6 +350,7 @@ impl<S: SeenBefore> Actor<S> {
         self.metrics.holds(open);
         self.metrics.orders(self.this.machine.orders());
         self.metrics.parked(parked);
+        self.metrics.operation(self.this.machine.operation());
     }
 
     /// Takes what is in the inbox, as far as a batch can be made of it.

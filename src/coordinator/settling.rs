@@ -16,7 +16,7 @@ use crate::message::{
     AnswerSlot, Asked, Look, MarketAnswer as Answer, MarketAnswers as Answers, Question, Reserve,
     Show, Txn, TxnRef,
 };
-use crate::request::{Command, Stands};
+use crate::request::{AmendOrder, Command, Stands};
 use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, MarketId, RequestId, Time};
 
 /// Orders whose time is over that are asked about for one batch, at most.
@@ -71,6 +71,11 @@ impl<S: SeenBefore> Machine<S> {
                 self.trading.check_account(account)?;
                 self.trading.market(market)?;
                 Ok(Screened::AsksMarket(market, Asked::CancelAll(account)))
+            }
+            Command::Cancel(order) | Command::Amend(AmendOrder { order, .. })
+                if !self.may_touch(txn, *order) =>
+            {
+                Err(Reject::Order(OrderFault::UnknownOrder(*order)))
             }
             Command::Cancel(order) => {
                 let order = *order;
@@ -127,6 +132,12 @@ impl<S: SeenBefore> Machine<S> {
             }
             Some(Named::Undecided(at)) => return Ok(Screened::After(at)),
             None => {}
+        }
+        let [_, open_orders] = self.open_max(txn);
+        if let Some(max) = open_orders
+            && self.trading.open_of(order.account) >= max
+        {
+            return Err(Reject::Order(OrderFault::TooMany { max: max.into() }));
         }
         self.trading.is_coming(txn, order, forming.next_at());
         let key = |asset| BalanceKey { account: order.account, asset };

@@ -24,7 +24,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map};
 
 use super::deferred::Again;
 use crate::directory::{Directory, Listed};
@@ -128,7 +128,10 @@ pub(super) struct Trading {
     lines: HashMap<MarketId, VecDeque<InLine>, RandomState>,
     /// What may be shown now.
     shown: Vec<(CommitSeq, Show)>,
-    orders: HashMap<RequestId, Known, RandomState>,
+    /// Whose it is, and where.
+    orders: HashMap<RequestId, (AccountId, Known), RandomState>,
+    /// How many of them each account has, once somebody has asked.
+    per_account: Option<HashMap<AccountId, u32, RandomState>>,
     /// Open orders by their owners' names for them, and back.
     names: HashMap<(AccountId, Box<str>), RequestId, RandomState>,
     named: HashMap<RequestId, (AccountId, Box<str>), RandomState>,
@@ -150,13 +153,14 @@ impl Trading {
             lines: HashMap::default(),
             shown: Vec::new(),
             orders: HashMap::default(),
+            per_account: None,
             names: HashMap::default(),
             named: HashMap::default(),
             undecided: HashMap::default(),
             times: BinaryHeap::new(),
         };
         for StandingOrder { market, id, open, client_order_id } in open {
-            trading.orders.insert(open.order, Known::Open(market, id));
+            trading.insert(open.order, open.account, Known::Open(market, id));
             trading.name(open.order, open.account, &client_order_id);
             if let Some(ends_at) = open.ends_at {
                 trading.times.push(Reverse((Time::new(ends_at), open.order)));
@@ -204,12 +208,36 @@ impl Trading {
 
     /// Who has an order of that id.
     pub(super) fn known(&self, order: RequestId) -> Option<Known> {
-        self.orders.get(&order).copied()
+        self.orders.get(&order).map(|(_, known)| *known)
+    }
+
+    /// Whose order of that id is open or coming.
+    pub(super) fn owner(&self, order: RequestId) -> Option<AccountId> {
+        self.orders.get(&order).map(|(account, _)| *account)
+    }
+
+    /// How many orders of an account are open or coming. Counted from when somebody asks first.
+    pub(super) fn open_of(&mut self, account: AccountId) -> u32 {
+        let counts = self.per_account.get_or_insert_with(|| {
+            let mut counts = HashMap::default();
+            for (account, _) in self.orders.values() {
+                *counts.entry(*account).or_default() += 1;
+            }
+            counts
+        });
+        counts.get(&account).copied().unwrap_or(0)
+    }
+
+    fn insert(&mut self, order: RequestId, account: AccountId, known: Known) {
+        let before = self.orders.insert(order, (account, known));
+        if let (None, Some(counts)) = (before, &mut self.per_account) {
+            *counts.entry(account).or_default() += 1;
+        }
     }
 
     /// Notes an order that is about to be asked about, at that place.
     pub(super) fn is_coming(&mut self, txn: &Txn, order: &PlaceOrder, at: TxnRef) {
-        self.orders.insert(txn.id, Known::Coming(at));
+        self.insert(txn.id, order.account, Known::Coming(at));
         self.name(txn.id, order.account, &order.client_order_id);
         if !order.client_order_id.is_empty() {
             self.undecided.insert(txn.id, at);
@@ -237,7 +265,17 @@ impl Trading {
 
     /// An order is over, or is not to be.
     pub(super) fn forget(&mut self, order: RequestId) {
-        self.orders.remove(&order);
+        if let (Some((account, _)), Some(counts)) =
+            (self.orders.remove(&order), &mut self.per_account)
+        {
+            let hash_map::Entry::Occupied(mut open) = counts.entry(account) else {
+                unreachable!("counted when it came")
+            };
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
         if !self.named.is_empty()
             && let Some(name) = self.named.remove(&order)
         {
@@ -287,8 +325,12 @@ impl Trading {
     }
 
     /// An order stands in its market, though that is not decided yet.
+    ///
+    /// # Panics
+    /// If it was not coming.
     pub(super) fn is_placed(&mut self, order: RequestId, market: MarketId, id: OrderId) {
-        self.orders.insert(order, Known::Open(market, id));
+        let (_, known) = self.orders.get_mut(&order).expect("it was coming");
+        *known = Known::Open(market, id);
     }
 
     /// The next of what markets said, to be put into a batch at that place. `last`: everything up to it

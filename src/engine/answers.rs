@@ -6,12 +6,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
+use crate::access::Caller;
 use crate::actor::Poison;
+use crate::directory::Directory;
 use crate::error::{Error, Malformed, Reject};
-use crate::message::{Answer, Answered, Proof, Repeated};
+use crate::message::{Answer, Answered, Proof, Repeated, Shown};
 use crate::request::{Outcome, Refusal};
 use crate::store::reader::Reader;
-use crate::types::{CommitSeq, RequestId};
+use crate::types::{CommitSeq, RequestId, Time};
+
+use super::rights::may_see;
 
 /// A request that breaks a rule of form: answered by the door, known to nobody behind it.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub struct Pending {
     pub(super) early: Vec<Early>,
     pub(super) poison: Poison,
     pub(super) reader: Arc<Reader>,
+    pub(super) directory: Arc<Directory>,
 }
 
 impl Pending {
@@ -39,12 +44,12 @@ impl Pending {
     /// # Errors
     /// [`Error::Stopped`] when the engine stopped first: ask again by request id after a restart.
     pub fn wait(self) -> Result<Answers, Error> {
-        let Self { reply, early, poison, reader } = self;
+        let Self { reply, early, poison, reader, directory } = self;
         let answered = match reply {
             Some(reply) => Some(pollster::block_on(poison.or_stopped(reply))?),
             None => None,
         };
-        Answers::resolve(answered, early, &reader)
+        Answers::resolve(answered, early, (&reader, &directory))
     }
 
     /// The answers if they are there, without waiting; else gives itself back. Repeated requests are
@@ -53,18 +58,18 @@ impl Pending {
     /// # Errors
     /// As [`Pending::wait`].
     pub fn try_wait(self) -> Result<Result<Answers, Error>, Self> {
-        let Self { reply, early, poison, reader } = self;
+        let Self { reply, early, poison, reader, directory } = self;
         let answered = match reply {
             None => None,
             Some(mut reply) => match reply.try_recv() {
                 Ok(answered) => Some(answered),
                 Err(TryRecvError::Empty) if !poison.is_tripped() => {
-                    return Err(Self { reply: Some(reply), early, poison, reader });
+                    return Err(Self { reply: Some(reply), early, poison, reader, directory });
                 }
                 Err(_) => return Ok(Err(poison.stopped())),
             },
         };
-        Ok(Answers::resolve(answered, early, &reader))
+        Ok(Answers::resolve(answered, early, (&reader, &directory)))
     }
 
     /// Waits in a task. Repeated requests are looked up on tokio's blocking threads.
@@ -72,18 +77,20 @@ impl Pending {
     /// # Errors
     /// As [`Pending::wait`].
     pub async fn answers(self) -> Result<Answers, Error> {
-        let Self { reply, early, poison, reader } = self;
+        let Self { reply, early, poison, reader, directory } = self;
         let answered = match reply {
             Some(reply) => Some(poison.or_stopped(reply).await?),
             None => None,
         };
         let repeated = |answer: &Answer| matches!(answer, Answer::Duplicate(_) | Answer::Done(_));
         if !answered.iter().any(|answered| answered.answers.iter().any(repeated)) {
-            return Answers::resolve(answered, early, &reader);
+            return Answers::resolve(answered, early, (&reader, &directory));
         }
-        tokio::task::spawn_blocking(move || Answers::resolve(answered, early, &reader))
-            .await
-            .map_err(|_| poison.stopped())?
+        tokio::task::spawn_blocking(move || {
+            Answers::resolve(answered, early, (&reader, &directory))
+        })
+        .await
+        .map_err(|_| poison.stopped())?
     }
 }
 
@@ -114,7 +121,7 @@ impl Answers {
     fn resolve(
         answered: Option<Answered>,
         early: Vec<Early>,
-        reader: &Reader,
+        (reader, directory): (&Reader, &Directory),
     ) -> Result<Self, Error> {
         let (found, proofs) =
             answered.map_or_else(Default::default, |answered| (answered.answers, answered.proofs));
@@ -123,7 +130,7 @@ impl Answers {
             answers.push(match answer {
                 Answer::Settled(seq) => Resolved::Settled(seq),
                 Answer::Rejected(refusal) => Resolved::Rejected(refusal),
-                Answer::Duplicate(repeated) => first_outcome(*repeated, reader)?,
+                Answer::Duplicate(repeated) => first_outcome(*repeated, reader, directory)?,
                 Answer::Done(seq) => done_before(seq, reader)?,
             });
         }
@@ -172,18 +179,31 @@ impl Answers {
 
 /// A refusal that is not in the journal: it says nothing about any state.
 fn not_taken(request_id: RequestId, reject: Reject) -> Refusal {
-    Refusal { request_id, seq: CommitSeq::default(), time: crate::types::Time::default(), reject }
+    let (seq, time) = (CommitSeq::default(), Time::default());
+    Refusal { request_id, seq, time, caller: Caller::Trusted, reject }
 }
 
-fn first_outcome(repeated: Repeated, reader: &Reader) -> Result<Resolved, Error> {
+fn first_outcome(
+    repeated: Repeated,
+    reader: &Reader,
+    directory: &Directory,
+) -> Result<Resolved, Error> {
+    let answer = |reject| Ok(Resolved::Rejected(Box::new(not_taken(repeated.id, reject))));
+    let forbidden = Reject::Forbidden { account: None };
+    if repeated.shown == Shown::No {
+        return answer(forbidden);
+    }
     let Some((first, digest)) = reader.outcome(repeated.id)? else {
         let id = repeated.id;
         return Err(Error::Storage(format!("the journal has lost the outcome of request {id}")));
     };
-    if digest == repeated.digest {
-        return Ok(Resolved::First(Box::new(first)));
+    if digest != repeated.digest {
+        return answer(Reject::RequestIdReused);
     }
-    Ok(Resolved::Rejected(Box::new(not_taken(repeated.id, Reject::RequestIdReused))))
+    match repeated.shown {
+        Shown::IfOf(key) if !may_see(key, &first, reader, directory)? => answer(forbidden),
+        _ => Ok(Resolved::First(Box::new(first))),
+    }
 }
 
 fn done_before(seq: CommitSeq, reader: &Reader) -> Result<Resolved, Error> {

@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::coordinator::ids::{Ids, Resolved, SeenBefore};
 use crate::coordinator::trading::StandingOrder;
 use crate::coordinator::txn::{Machine, Start};
-use crate::coordinator::{Coordinator, Message};
+use crate::coordinator::{Coordinator, Message, payers_of};
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::faults::{Bug, planted, point};
@@ -398,5 +398,6 @@ fn resolution(
     let (commit, how) = commit.ok_or_else(lost)?;
     let hold = commit.txn.hold().ok_or_else(lost)?;
     let is_withdrawal = matches!(hold.purpose, Purpose::Withdrawal(_));
-    Ok(Some(Resolved { how, seq: commit.seq, is_withdrawal }))
+    let payers = payers_of(hold);
+    Ok(Some(Resolved { how, seq: commit.seq, is_withdrawal, payers }))
 }

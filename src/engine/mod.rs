@@ -36,6 +36,7 @@ mod events;
 mod ids;
 mod market_reads;
 mod reads;
+mod rights;
 #[cfg(feature = "rocksdb")]
 mod start;
 mod transaction;
@@ -210,6 +211,7 @@ impl Engine {
             early,
             poison: inner.poison.clone(),
             reader: inner.reader.clone(),
+            directory: inner.directory.clone(),
         };
         if txns.is_empty() {
             return Ok(pending(None));
@@ -389,6 +391,10 @@ impl Inner {
                 }
                 Err(Malformed::new("expires_in_ms", format!("is {asked}; give 1 to {max}")))
             }
+            Command::ExpireOrder(_) => Err(Malformed::new(
+                "command",
+                "is an expiry, which only the engine itself asks for",
+            )),
             Command::Resolve(resolve) if resolve.action == Action::Expire => {
                 Err(Malformed::new("action", "is expire, which only the engine itself asks for"))
             }

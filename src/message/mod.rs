@@ -22,6 +22,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::access::{Caller, KeyNumber};
 use crate::error::Reject;
 use crate::request::{Receipt, Refusal};
 use crate::types::{Amount, AssetId, Balance, CommitSeq, RequestId, Subject, Time, Token};
@@ -194,6 +195,31 @@ pub struct Repeated {
     pub id: RequestId,
     /// See [`Txn::digest`].
     pub digest: u64,
+    /// To whom the outcome may be shown.
+    pub shown: Shown,
+}
+
+/// To whom the outcome of an earlier request may be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// To whoever asked.
+    Anyway,
+    /// To nobody: the key may not ask for it.
+    No,
+    /// To that key if it is about its accounts, which only the outcome says.
+    IfOf(KeyNumber),
+}
+
+impl Repeated {
+    /// Of a request whose id was seen before.
+    pub fn of(txn: &Txn) -> Self {
+        let shown = match txn.caller {
+            _ if txn.barred => Shown::No,
+            Caller::Key(key) if txn.command.is_by_reference() => Shown::IfOf(key),
+            _ => Shown::Anyway,
+        };
+        Self { id: txn.id, digest: txn.digest, shown }
+    }
 }
 
 /// Where receipts are read from: a journal block that is still in memory.

@@ -1,6 +1,7 @@
 //! A request made ready: checked and netted, with what the coordinator adds to it.
 
 use super::ops::{Moves, Op, Ops, Phase, Side, netted};
+use crate::access::Caller;
 use crate::error::Malformed;
 use crate::market::Settlement;
 use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Transfer};
@@ -15,6 +16,11 @@ pub struct Txn {
     pub digest: u64,
     /// See [`Request::deadline`].
     pub deadline: Time,
+    /// See [`Request::caller`].
+    pub caller: Caller,
+    /// Whether its key may not ask for it: of an id that was seen before it is not even told how it went.
+    /// The coordinator sets it.
+    pub barred: bool,
     /// What to do.
     pub command: Command,
     /// Which shards own something that it touches: bit *n* for shard *n*.
@@ -56,7 +62,7 @@ impl Txn {
     /// The field at fault: what [`Command::validate`] finds, legs that cancel out, or legs whose
     /// sum on one balance exceeds 128 bits.
     pub fn new(request: Request, digest: u64, shards: usize) -> Result<Self, Malformed> {
-        let Request { id, deadline, command } = request;
+        let Request { id, deadline, caller, command } = request;
         command.validate()?;
         let netted = match &command {
             Command::Swap(swap) => netted("legs", swap.legs())?,
@@ -69,6 +75,8 @@ impl Txn {
             id,
             digest,
             deadline,
+            caller,
+            barred: false,
             command,
             shards: 0,
             expires_at,
@@ -87,6 +95,8 @@ impl Txn {
             id: hold.token.request(),
             digest: 0,
             deadline: Time::NEVER,
+            caller: Caller::Trusted,
+            barred: false,
             command: Command::Resolve(resolve),
             shards: 0,
             expires_at: Time::NEVER,
@@ -104,6 +114,8 @@ impl Txn {
             id: order,
             digest: 0,
             deadline: Time::NEVER,
+            caller: Caller::Trusted,
+            barred: false,
             command: Command::ExpireOrder(order),
             shards: 0,
             expires_at: Time::NEVER,
@@ -253,7 +265,10 @@ impl Txn {
             | Command::PutAccount { .. }
             | Command::RemoveLink { .. }
             | Command::PutMarket(_)
-            | Command::SwitchMarket { .. } => Moves::One(None),
+            | Command::SwitchMarket { .. }
+            | Command::PutKey(_)
+            | Command::RevokeKey(_)
+            | Command::Operate(_) => Moves::One(None),
         }
     }
 

@@ -180,6 +180,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::types::Operation;
 
     /// A recorder of the test's own in which every metric has something.
     fn everything_recorded() -> Exporter {
@@ -197,6 +198,7 @@ mod tests {
         coordinator.holds(6);
         coordinator.orders(5);
         coordinator.parked(2);
+        coordinator.operation(Operation::Halted);
         coordinator.cross_shard(5, 2, 1);
         coordinator.conflict(Conflict::BalanceWait, 1);
         coordinator.waited(Conflict::BalanceWait, 90_000, 1);
@@ -349,6 +351,7 @@ mod tests {
             (r#"crosslatch_book_depth{market="ETH-SOL"}"#, 8.0),
             (r#"crosslatch_holds_resolved_total{how="expired"}"#, 3.0),
             ("crosslatch_parked_requests", 2.0),
+            ("crosslatch_operation", 3.0),
             ("crosslatch_transaction_retries_total", 1.0),
             ("crosslatch_history_horizon_seq", 4.0),
             (r#"crosslatch_cross_shard_total{shards="more"}"#, 1.0),

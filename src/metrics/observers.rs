@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::table;
+use crate::types::Operation;
 
 /// Seconds from nanoseconds, rounded once, so that 100 µs falls into the bucket of 100 µs.
 fn seconds(nanos: u64) -> f64 {
@@ -90,6 +91,7 @@ pub struct CoordinatorMetrics {
     holds: Gauge,
     orders: Gauge,
     parked: Gauge,
+    operation: Gauge,
     mailbox: Gauge,
 }
 
@@ -115,6 +117,7 @@ impl CoordinatorMetrics {
             holds: gauge!(table::HOLDS.name),
             orders: gauge!(table::OPEN_ORDERS.name),
             parked: gauge!(table::PARKED.name),
+            operation: gauge!(table::OPERATION.name),
             mailbox: mailbox("coordinator"),
         }
     }
@@ -152,6 +155,11 @@ impl CoordinatorMetrics {
     /// So many requests wait for exclusive holds.
     pub fn parked(&self, n: usize) {
         self.parked.set(n as f64);
+    }
+
+    /// What the venue takes.
+    pub fn operation(&self, state: Operation) {
+        self.operation.set(f64::from(state as u8));
     }
 
     /// Requests were sequenced whose balances are on one shard, on two, and on more.
@@ -469,6 +477,7 @@ impl EngineMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Accounts, ApiKey, KeyLimits, Scopes};
     use crate::market::MarketSpec;
     use crate::market::order::{SelfTrade, Side};
     use crate::request::{
@@ -476,8 +485,22 @@ mod tests {
         Swap, Transfer,
     };
     use crate::types::{
-        AccountId, Amount, AssetId, ChainId, ChainKind, Leg, MarketId, RequestId, Resolution, Token,
+        AccountId, Amount, AssetId, ChainId, ChainKind, Leg, MarketId, RequestId, Resolution, Time,
+        Token,
     };
+
+    fn key() -> ApiKey {
+        ApiKey {
+            name: "desk".into(),
+            generation: 1,
+            verifier: [0; 32],
+            scopes: Scopes::ALL,
+            accounts: Accounts::All,
+            networks: Box::default(),
+            limits: KeyLimits::default(),
+            expires_at: Time::NEVER,
+        }
+    }
 
     #[test]
     fn every_kind_of_command_is_in_the_table() {
@@ -541,6 +564,9 @@ mod tests {
             Command::CancelAll { account, market },
             Command::PutMarket(Box::new(market_spec)),
             Command::SwitchMarket { market, halted: true },
+            Command::PutKey(Box::new(key())),
+            Command::RevokeKey("desk".into()),
+            Command::Operate(Operation::Halted),
         ];
         assert_eq!(commands.each_ref().map(Command::kind), table::KINDS);
     }

@@ -278,6 +278,12 @@ pub(super) const HOLDS_RESOLVED: Metric = counter(
     &[listed("how", &RESOLUTIONS)],
     "Holds ended, by what became of their amounts.",
 );
+pub(super) const OPERATION: Metric = gauge(
+    "crosslatch_operation",
+    "state",
+    &[],
+    "What the venue takes: 0 everything, 1 cancel_only, 2 withdraw_only, 3 halted (nothing).",
+);
 pub(super) const PARKED: Metric = gauge(
     "crosslatch_parked_requests",
     "requests",
@@ -468,6 +474,7 @@ pub const METRICS: &[Metric] = &[
     BOOK_DEPTH,
     HOLDS_RESOLVED,
     PARKED,
+    OPERATION,
     TRANSACTION_RETRIES,
     GROUP_SIZE,
     GROUP_SIZE_BYTES,

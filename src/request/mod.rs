@@ -5,10 +5,12 @@
 
 mod hold;
 mod order;
+mod rights;
 mod transact;
 
 use smallvec::SmallVec;
 
+use crate::access::{ApiKey, Caller, Operation, Scope};
 use crate::address::Link;
 use crate::config::{
     ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, LINKS_PER_REQUEST_MAX, REFERENCE_BYTES_MAX,
@@ -32,14 +34,22 @@ pub struct Request {
     pub id: RequestId,
     /// Refused as [`Reject::Expired`] when its turn comes at or after this; [`Time::NEVER`] for none.
     pub deadline: Time,
+    /// Who asks. No part of what is asked: the same request by another key is a retry.
+    pub caller: Caller,
     /// What to do.
     pub command: Command,
 }
 
 impl Request {
-    /// A request without a deadline.
+    /// A request without a deadline, of the program that embeds the engine.
     pub fn new(id: RequestId, command: Command) -> Self {
-        Self { id, deadline: Time::NEVER, command }
+        Self { id, deadline: Time::NEVER, caller: Caller::Trusted, command }
+    }
+
+    /// The same request, asked by that caller.
+    #[must_use]
+    pub fn by(self, caller: Caller) -> Self {
+        Self { caller, ..self }
     }
 }
 
@@ -98,6 +108,12 @@ pub enum Command {
         /// The chain whose link goes.
         chain: ChainId,
     },
+    /// Creates an API key, or changes one; the same again is accepted and changes nothing.
+    PutKey(Box<ApiKey>),
+    /// Ends an API key for good, by its name; a key that is revoked already is accepted.
+    RevokeKey(Box<str>),
+    /// Says what the venue takes from now on.
+    Operate(Operation),
 }
 
 /// The legs of one swap; nearly always two, which are kept inline.
@@ -183,7 +199,7 @@ pub struct AssetSpec {
 
 impl Command {
     /// Every kind that [`Command::kind`] names.
-    pub const KINDS: [&'static str; 20] = [
+    pub const KINDS: [&'static str; 23] = [
         "swap",
         "deposit",
         "withdrawal",
@@ -204,6 +220,9 @@ impl Command {
         "cancel_all",
         "market",
         "market_switch",
+        "key",
+        "key_revoke",
+        "operate",
     ];
 
     /// The kind, as a metric label.
@@ -231,10 +250,39 @@ impl Command {
             Self::PutAsset(_) => "asset",
             Self::PutAccount { .. } => "account",
             Self::RemoveLink { .. } => "link",
+            Self::PutKey(_) => "key",
+            Self::RevokeKey(_) => "key_revoke",
+            Self::Operate(_) => "operate",
         }
     }
 
-    /// Whether it changes the directory (assets, accounts, links, markets) rather than balances.
+    /// The scope that a key needs to ask for it.
+    pub const fn scope(&self) -> Scope {
+        match self {
+            Self::Swap(_)
+            | Self::Prepare(_)
+            | Self::Transact(_)
+            | Self::Order(_)
+            | Self::Amend(_)
+            | Self::Cancel(_)
+            | Self::ExpireOrder(_)
+            | Self::CancelAll { .. } => Scope::Trade,
+            Self::Deposit(_) | Self::Withdraw(_) => Scope::Transfer,
+            Self::Resolve(resolve) if resolve.action.is_of_withdrawal() => Scope::Transfer,
+            Self::Resolve(_) => Scope::Trade,
+            Self::PutAsset(_)
+            | Self::PutAccount { .. }
+            | Self::RemoveLink { .. }
+            | Self::PutMarket(_)
+            | Self::SwitchMarket { .. }
+            | Self::PutKey(_)
+            | Self::RevokeKey(_)
+            | Self::Operate(_) => Scope::Operate,
+        }
+    }
+
+    /// Whether it changes the directory (assets, accounts, links, markets, keys, the state of the
+    /// venue's operation) rather than balances.
     pub const fn is_directory(&self) -> bool {
         matches!(
             self,
@@ -243,6 +291,9 @@ impl Command {
                 | Self::RemoveLink { .. }
                 | Self::PutMarket(_)
                 | Self::SwitchMarket { .. }
+                | Self::PutKey(_)
+                | Self::RevokeKey(_)
+                | Self::Operate(_)
         )
     }
 
@@ -271,7 +322,10 @@ impl Command {
             | Self::Cancel(_)
             | Self::ExpireOrder(_)
             | Self::CancelAll { .. }
-            | Self::SwitchMarket { .. } => Ok(()),
+            | Self::SwitchMarket { .. }
+            | Self::Operate(_) => Ok(()),
+            Self::PutKey(key) => key.validate(),
+            Self::RevokeKey(name) => ApiKey::validate_name(name),
             Self::Order(order) => order.validate(),
             Self::Amend(amend) => amend.validate(),
             Self::PutMarket(spec) => spec.validate(),
@@ -366,6 +420,8 @@ pub struct Receipt {
     pub commit_seq: CommitSeq,
     /// Logical time of the decision.
     pub time: Time,
+    /// Who asked.
+    pub caller: Caller,
     /// What was asked for.
     pub command: Command,
     /// The legs in their order that moved (of a swap, a committed hold, a transaction), with the
@@ -418,6 +474,8 @@ pub struct Refusal {
     pub seq: CommitSeq,
     /// Logical time of the decision.
     pub time: Time,
+    /// Who asked.
+    pub caller: Caller,
     /// Why.
     pub reject: Reject,
 }

@@ -27,6 +27,7 @@ mod listener;
 mod markets;
 mod names;
 mod openapi;
+mod operate;
 mod orders;
 mod prepared;
 pub mod problem;
@@ -111,6 +112,8 @@ fn calls() -> Vec<Call> {
         Call::delete("/v1/orders/{id}", orders::cancel, about::cancel_order),
         Call::get("/v1/orders/{id}", standing::get, about::get_order),
         Call::get("/v1/requests/{request_id}", reads::outcome, about::get_outcome),
+        Call::post("/v1/operate", operate::post, about::operate),
+        Call::get("/v1/operate", operate::get, about::get_operation),
         Call::get("/v1/events", events::get, about::events),
         Call::get("/v1/stream", stream::get, about::stream),
         Call::get("/v1/audit", reads::audit, about::audit),

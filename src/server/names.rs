@@ -139,6 +139,8 @@ impl Names {
             (reject, Some(command)) if market_in(command).is_some() || command.is_of_market() => {
                 orders::field_of(reject, command).map(Into::into)
             }
+            (Reject::AlreadyExists(_), Some(Command::PutKey(_)))
+            | (Reject::UnknownApiKey(_), _) => Some("name".into()),
             (Reject::AlreadyExists(_), _) => Some("asset".into()),
             (Reject::UnknownAccount(_), _) => Some("account".into()),
             (Reject::AlreadyLinked(_), _) => Some("links".into()),
@@ -188,7 +190,10 @@ fn assets_of(command: &Command) -> Vec<AssetId> {
         | Command::SwitchMarket { .. }
         | Command::PutAsset(_)
         | Command::PutAccount { .. }
-        | Command::RemoveLink { .. } => vec![],
+        | Command::RemoveLink { .. }
+        | Command::PutKey(_)
+        | Command::RevokeKey(_)
+        | Command::Operate(_) => vec![],
     }
 }
 

@@ -42,7 +42,7 @@ fn read(body: &JsonBody, key: Key, directory: &Directory) -> Result<Asked, Probl
     let (order, deadline) = read_order(object, directory, &mut names)
         .map_err(|malformed| Problem::from(malformed).of(id))?;
     let command = Command::Order(Box::new(order));
-    Ok(Asked::new(Request { id, deadline, command }, names))
+    Ok(Asked::new(Request { deadline, ..Request::new(id, command) }, names))
 }
 
 fn read_order(
@@ -105,7 +105,7 @@ fn read_amend(order: &str, key: Key, body: &JsonBody) -> Result<Asked, Problem> 
     let id = key.required(&mut object)?;
     let (command, deadline) =
         read_change(order, object).map_err(|malformed| Problem::from(malformed).of(id))?;
-    Ok(Asked::new(Request { id, deadline, command }, Names::default()))
+    Ok(Asked::new(Request { deadline, ..Request::new(id, command) }, Names::default()))
 }
 
 fn read_change(order: &str, mut object: Object<'_>) -> Result<(Command, Time), Malformed> {

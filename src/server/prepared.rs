@@ -41,7 +41,7 @@ fn read(body: &JsonBody, key: Key, app: &App) -> Result<Asked, Problem> {
     let (prepare, deadline) = read_rest(object, directory, expiry, &mut names)
         .map_err(|malformed| Problem::from(malformed).of(id))?;
     let command = Command::Prepare(Box::new(prepare));
-    Ok(Asked::new(Request { id, deadline, command }, names))
+    Ok(Asked::new(Request { deadline, ..Request::new(id, command) }, names))
 }
 
 fn read_rest(

@@ -45,15 +45,18 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 37] = [
+pub const CODES: [Code; 40] = [
     code("malformed", 400, "The request breaks a rule of form"),
+    code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
     code("expired", 410, "The deadline has passed"),
+    code("restricted", 409, "The venue's operation is restricted"),
     code("unknown_token", 404, "No such hold"),
     code("already_resolved", 409, "The hold was resolved in another way"),
     code("unknown_asset", 404, "No such asset"),
     code("unknown_chain", 404, "No asset is on such a chain"),
     code("unknown_account", 404, "No such account"),
+    code("unknown_api_key", 404, "No such API key"),
     code("already_exists", 409, "It exists with another description"),
     code("already_linked", 409, "The link would not be unique"),
     code("already_credited", 409, "The reference was credited before"),
@@ -124,6 +127,9 @@ pub(super) struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Seq>)]
     commit_seq: Option<String>,
+    /// What the venue is restricted to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     short_by: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +180,7 @@ impl Problem {
             token: None,
             how: None,
             commit_seq: None,
+            operation: None,
             short_by: None,
             max: None,
             max_percent: None,
@@ -258,6 +265,8 @@ impl Members {
             Reject::Malformed(malformed) => self.field = Some(malformed.field.clone()),
             Reject::UnknownChain(chain) => self.chain_id = Some(*chain),
             Reject::UnknownAccount(account) => self.account = Some(*account),
+            Reject::Forbidden { account } => self.account = *account,
+            Reject::Restricted { operation } => self.operation = Some(operation.name()),
             Reject::NotLinked { account, chain } => {
                 self.account = Some(*account);
                 self.chain_id = Some(*chain);
@@ -299,6 +308,7 @@ impl Members {
             | Reject::UnknownAsset(_)
             | Reject::AlreadyExists(_)
             | Reject::AlreadyLinked(_)
+            | Reject::UnknownApiKey(_)
             | Reject::SupplyExceeded(_) => {}
         }
     }

@@ -8,15 +8,18 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::access::Caller;
 use crate::address::Link;
 use crate::directory::Directory;
 use crate::error::Reject;
 use crate::request::{Action, AssetSpec, Change, Command, LegReceipt, Outcome, Receipt, Refusal};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time, Token};
+use crate::types::{
+    AccountId, Amount, AssetId, ChainId, ChainKind, Operation, RequestId, Time, Token,
+};
 
 use super::markets::MarketBody;
 use super::names::Names;
-use super::openapi::schemas::{Seq, Settled, Timestamp};
+use super::openapi::schemas::{OperationState, Seq, Settled, Timestamp};
 use super::problem::{Problem, asset_of};
 use super::trading::{SettlementBody, market_name};
 
@@ -85,6 +88,9 @@ pub(super) struct ReceiptBody {
     commit_seq: String,
     #[schema(value_type = Timestamp)]
     time: String,
+    /// Name of the API key that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<Box<str>>,
     #[serde(flatten)]
     #[schema(ignore)]
     what: What,
@@ -104,6 +110,8 @@ enum What {
     Asset(AssetBody),
     Account(PutAccountBody),
     NoLink(NoLinkBody),
+    Key(KeyChangedBody),
+    Operation(OperationBody),
 }
 
 /// A swap, a transaction.
@@ -144,6 +152,13 @@ pub(super) struct TransferBody {
     around: AroundBody,
 }
 
+impl OperationBody {
+    /// That state.
+    pub(super) const fn new(state: Operation) -> Self {
+        Self { state: state.name() }
+    }
+}
+
 /// A market that was halted or resumed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SwitchedBody {
@@ -163,6 +178,20 @@ pub(super) struct PutAccountBody {
 pub(super) struct NoLinkBody {
     account: AccountId,
     chain_id: ChainId,
+}
+
+/// An API key that was put or revoked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KeyChangedBody {
+    name: Box<str>,
+    revoked: bool,
+}
+
+/// What the venue takes from now on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OperationBody {
+    #[schema(value_type = OperationState)]
+    state: &'static str,
 }
 
 /// A balance (available + held) around a request.
@@ -211,10 +240,18 @@ impl From<AssetSpec> for AssetBody {
     }
 }
 
+/// The name of the API key that asked; `None` for who needs none.
+fn key_name(caller: Caller, directory: &Directory) -> Option<Box<str>> {
+    match caller {
+        Caller::Trusted => None,
+        Caller::Key(number) => directory.key(number).map(|issued| issued.key.name.clone()),
+    }
+}
+
 impl ReceiptBody {
     pub(super) fn new(receipt: Receipt, directory: &Directory) -> Self {
-        let Receipt { request_id, commit_seq, time, command, legs, change, hold, settlement } =
-            receipt;
+        let Receipt { request_id, commit_seq, time, command, legs, change, .. } = receipt;
+        let Receipt { caller, hold, settlement, .. } = receipt;
         let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();
         let token = hold.map(|hold| hold.token);
         let what = match command {
@@ -260,9 +297,13 @@ impl ReceiptBody {
             Command::RemoveLink { account, chain } => {
                 What::NoLink(NoLinkBody { account, chain_id: chain })
             }
+            Command::PutKey(key) => What::Key(KeyChangedBody { name: key.name, revoked: false }),
+            Command::RevokeKey(name) => What::Key(KeyChangedBody { name, revoked: true }),
+            Command::Operate(state) => What::Operation(OperationBody::new(state)),
         };
         let commit_seq = commit_seq.to_string();
-        Self { status: "settled", request_id, commit_seq, time: rfc_3339(time), what }
+        let (time, api_key) = (rfc_3339(time), key_name(caller, directory));
+        Self { status: "settled", request_id, commit_seq, time, api_key, what }
     }
 }
 
@@ -318,6 +359,7 @@ mod tests {
 
     fn receipt(command: Command) -> Receipt {
         Receipt {
+            caller: Caller::Trusted,
             request_id: RequestId::v7(1_700_000_000_123, 5),
             commit_seq: CommitSeq::new(9),
             time: Time::new(1_700_000_000_123_000),

@@ -132,7 +132,7 @@ fn read_swap(mut object: Object<'_>, key: Key, directory: &Directory) -> Result<
     let mut names = Names::default();
     read_rest(object, directory, &mut names)
         .map(|(swap, deadline)| {
-            Asked::new(Request { id, deadline, command: Command::Swap(swap) }, names)
+            Asked::new(Request { deadline, ..Request::new(id, Command::Swap(swap)) }, names)
         })
         .map_err(|malformed| Problem::from(malformed).of(id))
 }

@@ -40,7 +40,7 @@ fn read(body: &JsonBody, key: Key, directory: &Directory) -> Result<Asked, Probl
     let (transact, deadline) = read_rest(object, directory, &mut names)
         .map_err(|malformed| Problem::from(malformed).of(id))?;
     let command = Command::Transact(Box::new(transact));
-    Ok(Asked::new(Request { id, deadline, command }, names))
+    Ok(Asked::new(Request { deadline, ..Request::new(id, command) }, names))
 }
 
 fn read_rest(

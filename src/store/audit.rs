@@ -32,7 +32,7 @@ use self::versions::{Multiset, Versions, balance_hash, record_hash};
 use super::account_orders::Placed;
 use super::journal::{Block, CommitRecord, Event, RefusalRecord, Verdict};
 use super::orders::{self, StoredOrder, Traded};
-use super::recovery::{Tail, check_mark};
+use super::recovery::{Tail, check_mark, put_key};
 use super::replay::{State, Table, compare_holds, compare_orders, found};
 use super::{Applied, DirectoryRow, Journal, Position, StoreError, VersionStore};
 use crate::directory::{Change, Directory};
@@ -438,6 +438,8 @@ impl Replay {
                 stored.insert_market(*spec);
                 stored.switch_market(market, halted);
             }
+            DirectoryRow::ApiKey(_, key, revoked) => put_key(&stored, *key, revoked),
+            DirectoryRow::Operation(state) => stored.operate(state),
         })?;
         self.report.assets = stored.assets_len() as u64;
         self.report.accounts = accounts.len() as u64;
@@ -447,6 +449,12 @@ impl Replay {
         }
         if stored.markets() != self.directory.markets() {
             return Err(found(end, "the stored markets are not those of the journal"));
+        }
+        if stored.keys() != self.directory.keys() {
+            return Err(found(end, "the stored API keys are not those of the journal"));
+        }
+        if stored.operation() != self.directory.operation() {
+            return Err(found(end, "the stored state of operation is not that of the journal"));
         }
         if accounts.len() != self.directory.accounts_len() {
             return Err(found(end, "the stored accounts are not those of the journal"));

@@ -23,12 +23,15 @@
 //! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
 //! | `assets` | tag, asset | 1 + 4 |
 //! | `assets` | tag, market (what it is; whether it is halted) | 1 + 4 |
+//! | `assets` | tag, API key (what it is; whether it is revoked) | 1 + 4 |
+//! | `assets` | tag (what the venue takes) | 1 |
 //! | `accounts` | tag, account | 1 + 8 |
 //! | `meta` | tag: format, boot epoch, horizon | 1 |
 //! | `meta` | tag, asset (its supply) | 1 + 4 |
 //!
 //! A tag is persisted: it is never renumbered and never used again for something else.
 
+use crate::access::KeyNumber;
 use crate::types::{
     AccountId, AssetId, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId, Time, Token,
 };
@@ -113,6 +116,12 @@ pub enum KeyKind {
     PlacedBy = 26,
     /// An open order of an account.
     OpenOf = 27,
+    /// An API key.
+    ApiKey = 28,
+    /// An API key that is revoked.
+    Revoked = 29,
+    /// What the venue takes.
+    Operation = 30,
 }
 
 /// An index from ids to blocks. All have the same form.
@@ -382,6 +391,29 @@ pub fn decode_halted(key: &[u8]) -> Option<MarketId> {
     body(key, KeyKind::Halted).map(|body| MarketId::new(u32::from_be_bytes(*body)))
 }
 
+/// `tag | API key`: what it is.
+pub fn api_key(key: KeyNumber) -> [u8; 5] {
+    joined(KeyKind::ApiKey, &[&key.0.to_be_bytes()])
+}
+
+/// The API key of an [`api_key`] key; `None` for any other key.
+pub fn decode_api_key(key: &[u8]) -> Option<KeyNumber> {
+    body(key, KeyKind::ApiKey).map(|body| KeyNumber(u32::from_be_bytes(*body)))
+}
+
+/// `tag | API key`: it is revoked.
+pub fn revoked(key: KeyNumber) -> [u8; 5] {
+    joined(KeyKind::Revoked, &[&key.0.to_be_bytes()])
+}
+
+/// The API key of a [`revoked`] key; `None` for any other key.
+pub fn decode_revoked(key: &[u8]) -> Option<KeyNumber> {
+    body(key, KeyKind::Revoked).map(|body| KeyNumber(u32::from_be_bytes(*body)))
+}
+
+/// `tag`: what the venue takes.
+pub const OPERATION: [u8; 1] = [KeyKind::Operation as u8];
+
 /// The deposit of an asset that has a reference of that hash. Order: asset, hash.
 pub fn credited(asset: AssetId, reference: u128) -> [u8; CREDITED_LEN] {
     joined(KeyKind::Credited, &[&asset.get().to_be_bytes(), &reference.to_be_bytes()])
@@ -591,6 +623,8 @@ mod tests {
                 decode_journal(&bytes).map(|number| journal(number).to_vec()),
                 decode_asset(&bytes).map(|id| asset(id).to_vec()),
                 decode_account(&bytes).map(|id| account(id).to_vec()),
+                decode_api_key(&bytes).map(|id| api_key(id).to_vec()),
+                decode_revoked(&bytes).map(|id| revoked(id).to_vec()),
                 decode_supply(&bytes).map(|id| supply(id).to_vec()),
                 decode_hold(&bytes).map(|token| hold(token).to_vec()),
                 decode_credited(&bytes).map(|(asset, hash)| credited(asset, hash).to_vec()),
@@ -654,5 +688,8 @@ mod tests {
         assert_eq!(placed, [26, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
         assert_eq!(open_of(account, RequestId::new(3))[..10], [27, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         assert!(open_of(account, RequestId::new(3)).starts_with(&open_of_prefix(account)));
+        assert_eq!(api_key(KeyNumber(1)), [28, 0, 0, 0, 1]);
+        assert_eq!(revoked(KeyNumber(1)), [29, 0, 0, 0, 1]);
+        assert_eq!(OPERATION, [30]);
     }
 }

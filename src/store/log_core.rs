@@ -67,6 +67,9 @@ const fn kind_index(command: &Command) -> usize {
         Command::CancelAll { .. } => 17,
         Command::PutMarket(_) => 18,
         Command::SwitchMarket { .. } => 19,
+        Command::PutKey(_) => 20,
+        Command::RevokeKey(_) => 21,
+        Command::Operate(_) => 22,
     }
 }
 
@@ -443,6 +446,7 @@ impl LogCore {
                 request_id: txn_of(&self.batches, refused.txn).id,
                 seq: refused.seq,
                 time: block.expect("refusals are journaled").header().time,
+                caller: txn_of(&self.batches, refused.txn).caller,
                 reject: refused.reject.clone(),
             };
             effects.tally.reasons[usize::from(refused.reject.precedence())] += 1;
@@ -455,8 +459,8 @@ impl LogCore {
             effects.tally.settled[kind] += 1;
         }
         for txn in &decision.duplicates {
-            let Txn { id, digest, .. } = *txn_of(&self.batches, *txn);
-            let answer = Answer::Duplicate(Box::new(Repeated { id, digest }));
+            let repeated = Repeated::of(txn_of(&self.batches, *txn));
+            let answer = Answer::Duplicate(Box::new(repeated));
             self.answer(*txn, answer, None, effects);
         }
         for txn in &decision.deferred {

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
 use crate::error;
 use crate::market::order::Price;
@@ -38,7 +39,7 @@ use crate::message::BalanceNow;
 use crate::request::{AssetSpec, Command, Hold};
 use crate::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId,
-    RequestId, Time, Token,
+    Operation, RequestId, Time, Token,
 };
 
 pub mod account_orders;
@@ -216,6 +217,10 @@ pub enum DirectoryRow {
     Account(AccountId, Vec<Link>),
     /// A market, and whether it is halted; they come in the order of their numbers, without gaps.
     Market(MarketId, Box<MarketSpec>, bool),
+    /// An API key, and whether it is revoked; they come in the order of their numbers, without gaps.
+    ApiKey(KeyNumber, Box<ApiKey>, bool),
+    /// What the venue takes; none for everything.
+    Operation(Operation),
 }
 
 /// The reading side of the log. Shared by any thread.

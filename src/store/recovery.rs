@@ -23,6 +23,7 @@ use super::log_core::LogStart;
 use super::materializer::Folder;
 use super::orders::StoredOrder;
 use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
+use crate::access::ApiKey;
 use crate::directory::Directory;
 use crate::faults::{Bug, planted, point};
 use crate::market::OpenOrder;
@@ -240,7 +241,18 @@ fn fill(directory: &Directory, journal: &dyn Journal) -> Result<(), StoreError> 
             directory.insert_market(*spec);
             directory.switch_market(market, halted);
         }
+        DirectoryRow::ApiKey(_, key, revoked) => put_key(directory, *key, revoked),
+        DirectoryRow::Operation(state) => directory.operate(state),
     })
+}
+
+/// Adds an API key as it is stored.
+pub(super) fn put_key(directory: &Directory, key: ApiKey, revoked: bool) {
+    let name = key.name.clone();
+    directory.put_key(key);
+    if revoked {
+        directory.revoke_key(&name);
+    }
 }
 
 fn supplies(journal: &dyn Journal) -> Result<Vec<Amount>, StoreError> {

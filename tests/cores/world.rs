@@ -16,6 +16,7 @@ use rand::{Rng, SeedableRng};
 
 use crosslatch::config::{Limits, SUPPLY_MAX};
 use crosslatch::coordinator::ids::{Ids, Resolved, SeenBefore};
+use crosslatch::coordinator::payers_of;
 use crosslatch::coordinator::txn::{Machine, Start};
 use crosslatch::directory::Directory;
 use crosslatch::message::{
@@ -62,7 +63,7 @@ impl SeenBefore for Store {
     }
 
     fn resolution(&self, token: Token) -> Result<Option<Resolved>, String> {
-        Ok(self.0.lock().expect("one thread").resolutions.get(&token).copied())
+        Ok(self.0.lock().expect("one thread").resolutions.get(&token).cloned())
     }
 
     fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String> {
@@ -447,10 +448,13 @@ impl World {
         let mut store = self.store.0.lock().expect("one thread");
         for (seq, at) in (decision.first_seq.get()..).map(CommitSeq::new).zip(&decision.commits) {
             let batch = &self.batches[usize::try_from(at.batch).expect("few")];
-            match &batch.txns[at.index as usize].command {
+            let txn = &batch.txns[at.index as usize];
+            match &txn.command {
                 Command::Resolve(Resolve { token, action }) => {
                     let (how, is_withdrawal) = (action.resolution(), action.is_of_withdrawal());
-                    store.resolutions.insert(*token, Resolved { how, seq, is_withdrawal });
+                    let payers = payers_of(txn.hold().expect("what ends a hold has it"));
+                    let resolved = Resolved { how, seq, is_withdrawal, payers };
+                    store.resolutions.insert(*token, resolved);
                 }
                 Command::Deposit(to) => {
                     let credit = to.reference_hash().map(|reference| ((to.asset, reference), seq));

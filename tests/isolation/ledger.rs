@@ -23,6 +23,7 @@
 
 use std::collections::BTreeMap;
 
+use crosslatch::access::Caller;
 use crosslatch::request::{Action, Command, Receipt};
 use crosslatch::types::{AccountId, Amount, AssetId, Balance, Leg, Token};
 
@@ -301,6 +302,7 @@ mod tests {
 
     fn receipt(command: Command, seq: u64) -> Receipt {
         Receipt {
+            caller: Caller::Trusted,
             request_id: RequestId::new(seq.into()),
             commit_seq: CommitSeq::new(seq),
             time: Time::default(),

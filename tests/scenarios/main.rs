@@ -16,6 +16,7 @@ mod exclusive;
 mod history;
 mod holds;
 mod ids;
+mod keys;
 mod limits;
 mod poison;
 mod starts;

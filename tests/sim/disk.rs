@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crosslatch::access::{ApiKey, KeyNumber};
 use crosslatch::address::Link;
 use crosslatch::market::MarketSpec;
 use crosslatch::request::{AssetSpec, Command};
@@ -34,7 +35,9 @@ use crosslatch::store::journal::Block;
 use crosslatch::store::{
     Applied, CommitLog, DirectoryRow, Family, FamilyWriter, Group, Journal, Position, StoreError,
 };
-use crosslatch::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Time};
+use crosslatch::types::{
+    AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Operation, Time,
+};
 
 use crate::clock::SimClock;
 
@@ -58,6 +61,8 @@ pub struct State {
     accounts: BTreeMap<AccountId, Vec<Link>>,
     /// Each, and whether it is halted.
     markets: Vec<(MarketSpec, bool)>,
+    keys: Vec<(ApiKey, bool)>,
+    operation: Operation,
     supplies: BTreeMap<AssetId, Amount>,
     pub rows: [Rows; 3],
     pub applied: Applied,
@@ -399,6 +404,17 @@ impl State {
             Command::SwitchMarket { market, halted } => {
                 self.markets[market.get() as usize].1 = *halted;
             }
+            Command::PutKey(key) => {
+                match self.keys.iter_mut().find(|(known, _)| known.name == key.name) {
+                    Some((known, _)) => *known = (**key).clone(),
+                    None => self.keys.push(((**key).clone(), false)),
+                }
+            }
+            Command::RevokeKey(name) => {
+                let known = self.keys.iter_mut().find(|(known, _)| known.name == *name);
+                known.expect("it was checked").1 = true;
+            }
+            Command::Operate(state) => self.operation = *state,
             other => panic!("not about the directory: {other:?}"),
         }
     }
@@ -510,6 +526,10 @@ impl Journal for Disk {
                 let (number, spec) = (MarketId::new(number), Box::new(spec.clone()));
                 row(DirectoryRow::Market(number, spec, *halted));
             }
+            for (number, (key, revoked)) in (0..).zip(&state.keys) {
+                row(DirectoryRow::ApiKey(KeyNumber(number), Box::new(key.clone()), *revoked));
+            }
+            row(DirectoryRow::Operation(state.operation));
         })
     }
 

@@ -99,6 +99,11 @@ impl Books {
     }
 
     /// An order that stands.
+    /// Whose order of that id is open.
+    pub fn owner(&self, order: RequestId) -> Option<AccountId> {
+        self.open_order(order).map(|(placed, _)| placed.account)
+    }
+
     fn open_order(&self, order: RequestId) -> Option<(&Placed, &Market)> {
         let placed = self.orders.get(&order).filter(|placed| placed.is_open)?;
         Some((placed, self.market(placed.market)))

@@ -11,6 +11,8 @@
 
 #[path = "books.rs"]
 pub mod books;
+#[path = "callers.rs"]
+mod callers;
 #[path = "rules.rs"]
 mod rules;
 
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use crosslatch::access::Caller;
 use crosslatch::address::Link;
 use crosslatch::config::Limits;
 use crosslatch::engine::{Engine, HoldState};
@@ -36,6 +39,7 @@ use crosslatch::types::{
 
 use crate::support::audit;
 use books::{Books, Standings};
+use callers::Callers;
 
 /// The seq under which it happened, or the one that it saw.
 pub fn seq_of(outcome: &Outcome) -> CommitSeq {
@@ -104,6 +108,8 @@ pub struct Oracle {
     supply: BTreeMap<AssetId, u128>,
     /// The markets.
     pub books: Books,
+    /// Keys, and what the venue takes.
+    callers: Callers,
     /// Amendments that were refused because the balance has less than that: [`Books::costs`].
     too_dear: Vec<(AmendOrder, BalanceKey, u128)>,
     /// Amendments that were refused by the set-up of their market, of orders that do not stand.
@@ -208,11 +214,12 @@ impl Oracle {
                 self.repeat(request, receipt);
             }
             Outcome::Settled(receipt) => {
+                assert_eq!(receipt.caller, request.caller, "who asked: {receipt:?}");
                 self.catch_up(engine, CommitSeq::new(receipt.commit_seq.get() - 1));
                 self.settle(&request.command, receipt);
             }
             Outcome::Rejected(refusal) => {
-                assert_eq!(refusal.request_id, request.id);
+                assert_eq!((refusal.request_id, refusal.caller), (request.id, request.caller));
                 self.catch_up(engine, refusal.seq);
                 self.refuse(request, refusal);
             }
@@ -238,7 +245,7 @@ impl Oracle {
     fn settle(&mut self, command: &Command, receipt: &Receipt) {
         assert_eq!(receipt.commit_seq, self.seq.next(), "seqs are dense: {receipt:?}");
         assert_eq!(&receipt.command, command, "a receipt says what was asked for");
-        let mut reasons = self.reasons(command);
+        let mut reasons = self.reasons(receipt.caller, command);
         if !self.strict {
             // It was granted when less was about to leave.
             reasons.retain(|code| *code != "held_share_exceeded");
@@ -259,6 +266,9 @@ impl Oracle {
         }
         self.apply(command, receipt);
         self.saw(command.kind());
+        if receipt.caller != Caller::Trusted {
+            self.saw("by_key");
+        }
         for found in self.seen_books.remove(&self.seq).unwrap_or_default() {
             assert_eq!(found, self.books.standings(), "the books as of {}", self.seq);
         }
@@ -273,10 +283,10 @@ impl Oracle {
             assert!(*time >= request.deadline, "{refusal:?} of {request:?}");
             return self.saw("expired");
         }
-        if self.is_about_waiting(command, reject) || self.is_about_amending(command, reject) {
+        if self.is_about_waiting(command, reject) || self.is_about_amending(request, reject) {
             return;
         }
-        let reasons = self.reasons(command);
+        let reasons = self.reasons(request.caller, command);
         let code = reject.code();
         let first = reasons.iter().min_by_key(|code| precedence(code)).copied();
         // Of what sets aside or reads, one shard may say no to one state and another to another.
@@ -286,7 +296,7 @@ impl Oracle {
         let any = many && !self.strict || command.is_of_market();
         let right = if any { reasons.contains(&code) } else { first == Some(code) };
         assert!(right, "{refusal:?}, and the reasons are {reasons:?}: {command:?}");
-        self.check_claim(command, reject);
+        self.check_claim(request, reject);
         self.saw(code);
     }
 
@@ -295,6 +305,8 @@ impl Oracle {
         let Command::Resolve(Resolve { token, action }) = request.command else {
             panic!("answered as another request was: {request:?}, {first:?}");
         };
+        let barred = self.barred(request.caller, &request.command);
+        assert_eq!(barred, None, "{request:?}, {first:?}");
         let held = &self.holds[&token];
         assert!(action.fits(&held.hold.purpose), "{request:?}, {first:?}");
         let done = held.resolved.expect("it was resolved");
@@ -332,6 +344,9 @@ impl Oracle {
             }
             Command::PutMarket(spec) => self.books.put(spec),
             Command::SwitchMarket { market, halted } => self.books.switch(*market, *halted),
+            Command::PutKey(_) | Command::RevokeKey(_) | Command::Operate(_) => {
+                self.callers.apply(command);
+            }
             // Done when its rows were made.
             Command::Order(_)
             | Command::Amend(_)

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crosslatch::access::Caller;
 use crosslatch::address::Link;
 use crosslatch::config::{ASSETS_MAX, MARKETS_MAX, SUPPLY_MAX};
-use crosslatch::error::Reject;
+use crosslatch::error::{OrderFault, Reject};
 use crosslatch::market::order::Ended;
 use crosslatch::market::{MarketSpec, OrderUpdate, Settlement, Standing};
 use crosslatch::request::{
-    Action, AssetSpec, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Resolve,
-    Transact, Transfer,
+    Action, AssetSpec, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Request,
+    Resolve, Transact, Transfer,
 };
 use crosslatch::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, CommitSeq, Leg, MarketId, Subject, Time, Token,
@@ -138,7 +139,10 @@ impl Oracle {
             | Command::PutAccount { .. }
             | Command::RemoveLink { .. }
             | Command::PutMarket(_)
-            | Command::SwitchMarket { .. } => Steps::new(),
+            | Command::SwitchMarket { .. }
+            | Command::PutKey(_)
+            | Command::RevokeKey(_)
+            | Command::Operate(_) => Steps::new(),
         }
     }
 
@@ -215,8 +219,14 @@ impl Oracle {
     }
 
     /// The code of every refusal that the present state allows.
-    pub(super) fn reasons(&self, command: &Command) -> Vec<&'static str> {
+    pub(super) fn reasons(&self, caller: Caller, command: &Command) -> Vec<&'static str> {
+        if let Some(barred) = self.barred(caller, command) {
+            return vec![barred];
+        }
         match command {
+            Command::PutKey(_) | Command::RevokeKey(_) | Command::Operate(_) => {
+                self.callers.clash(command).into_iter().collect()
+            }
             Command::PutAsset(spec) => self.asset_clash(spec).into_iter().collect(),
             Command::PutAccount { account, links } => {
                 self.link_clash(*account, links).into_iter().collect()
@@ -343,7 +353,8 @@ impl Oracle {
     /// Whether a refusal says that there is too little for an amendment. What it costs is known to its
     /// market, which is ahead of what is decided: so that may be about another state than the one that
     /// is short, and is looked at in the end.
-    pub(super) fn is_about_amending(&mut self, command: &Command, reject: &Reject) -> bool {
+    pub(super) fn is_about_amending(&mut self, request: &Request, reject: &Reject) -> bool {
+        let command = &request.command;
         let Command::Amend(amend) = command else { return false };
         match reject {
             Reject::InsufficientFunds { account, asset, short_by, seq } => {
@@ -359,7 +370,7 @@ impl Oracle {
             }
             Reject::HeldShareExceeded { .. } => {}
             Reject::NotLinked { .. } | Reject::UnknownAccount(_) => {
-                self.check_claim(command, reject);
+                self.check_claim(request, reject);
             }
             _ => return false,
         }
@@ -428,8 +439,15 @@ impl Oracle {
     }
 
     /// What a refusal says beyond its code must be so.
-    pub(super) fn check_claim(&self, command: &Command, reject: &Reject) {
+    pub(super) fn check_claim(&self, request: &Request, reject: &Reject) {
+        let command = &request.command;
         let is_true = match reject {
+            // Seen to be so when the reasons were looked for.
+            Reject::Order(OrderFault::UnknownOrder(_))
+                if self.barred(request.caller, command).is_some() =>
+            {
+                true
+            }
             Reject::Order(fault) => self.books.faults(command).contains(fault),
             Reject::InsufficientFunds { account, asset, short_by, seq } => {
                 let key = BalanceKey { account: *account, asset: *asset };
@@ -466,6 +484,9 @@ impl Oracle {
             Reject::SupplyExceeded(_)
             | Reject::AlreadyExists(_)
             | Reject::AlreadyLinked(_)
+            | Reject::UnknownApiKey(_)
+            | Reject::Forbidden { .. }
+            | Reject::Restricted { .. }
             | Reject::Malformed(_)
             | Reject::RequestIdReused
             | Reject::Expired

@@ -14,6 +14,7 @@ mod directory;
 mod http;
 mod look;
 mod market;
+mod operate;
 mod order;
 mod settle;
 mod show;
@@ -75,6 +76,8 @@ pub enum ClientCommand {
     Book(market::BookArgs),
     /// Shows a market's trades.
     Trades(market::TradesArgs),
+    /// Says what the venue takes: its kill switch.
+    Operate(operate::OperateArgs),
     /// Shows what became of a request.
     Receipt(look::ReceiptArgs),
     /// Shows an account's balances, now or as of a seq or a time.
@@ -108,6 +111,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::CancelAll(args) => order::cancel_all(args),
         ClientCommand::Book(args) => market::book(args),
         ClientCommand::Trades(args) => market::trades(args),
+        ClientCommand::Operate(args) => operate::operate(args),
         ClientCommand::Receipt(args) => look::receipt(args),
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),

@@ -25,6 +25,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use super::super::ids::Resolved;
+use super::super::payers_of;
 use super::*;
 use crate::error::Reject;
 use crate::message::{Txn, Vote, Votes};
@@ -58,7 +59,7 @@ impl SeenBefore for Store {
     }
 
     fn resolution(&self, token: Token) -> Result<Option<Resolved>, String> {
-        Ok(self.0.lock().unwrap().resolutions.get(&token).copied())
+        Ok(self.0.lock().unwrap().resolutions.get(&token).cloned())
     }
 
     fn credited(&self, asset: AssetId, reference: u128) -> Result<Option<CommitSeq>, String> {
@@ -377,7 +378,9 @@ impl World {
                     Command::Resolve(Resolve { token, action }) if fold => {
                         let (how, seq) = (action.resolution(), CommitSeq::new(seq));
                         let is_withdrawal = action.is_of_withdrawal();
-                        store.resolutions.insert(*token, Resolved { how, seq, is_withdrawal });
+                        let payers = payers_of(txn(at).hold().expect("what ends a hold has it"));
+                        let resolved = Resolved { how, seq, is_withdrawal, payers };
+                        store.resolutions.insert(*token, resolved);
                     }
                     Command::Deposit(to) if fold => {
                         let reference = to.reference_hash().unwrap_or_default();

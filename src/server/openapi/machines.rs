@@ -4,9 +4,10 @@ use serde_json::json;
 
 use crate::server::backups::{Done, Pending};
 use crate::server::health::{PROMETHEUS_TEXT, Status, Version};
+use crate::server::receipt::OperationBody;
 
 use super::About;
-use super::requests::BackupRequest;
+use super::requests::{BackupRequest, OperationRequest};
 
 const TAG: &str = "machines";
 
@@ -22,6 +23,18 @@ pub fn back_up(call: &mut About<'_>) {
     call.gives::<Done>("It is made, and audited.");
     let pending = call.schemas.of::<Pending>();
     call.answers(202, "It goes on.", pending);
+}
+
+pub fn operate(call: &mut About<'_>) {
+    let says = "The kill switch of the whole venue. It stands over a restart.";
+    call.named(TAG, "operate", "Says what the venue takes from now on", says);
+    call.takes::<OperationRequest>();
+    call.settles("OperationReceipt", |schemas| vec![schemas.of::<OperationBody>()]);
+}
+
+pub fn get_operation(call: &mut About<'_>) {
+    call.named(TAG, "getOperation", "What the venue takes", "");
+    call.gives::<OperationBody>("The state.");
 }
 
 pub fn livez(call: &mut About<'_>) {

@@ -15,8 +15,8 @@ use crate::config::{
 use crate::types::{ChainKind, RequestId};
 
 use super::schemas::{
-    AmountIn, Base64, ClientOrderId, Name, NumberIn, OrderType, Reference, SelfTrade, Side,
-    SignedIn, TimeIn, TimeInForce,
+    AmountIn, Base64, ClientOrderId, Name, NumberIn, OperationState, OrderType, Reference,
+    SelfTrade, Side, SignedIn, TimeIn, TimeInForce,
 };
 
 // Attributes take literals only.
@@ -29,6 +29,15 @@ const _: () = assert!(BATCH_REQUESTS_MAX == 8_192);
 #[serde(deny_unknown_fields)]
 pub(super) struct PlainRequest {
     request_id: Option<RequestId>,
+}
+
+/// What the venue is to take.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperationRequest {
+    request_id: Option<RequestId>,
+    #[schema(value_type = OperationState)]
+    state: String,
 }
 
 /// An asset.

@@ -21,7 +21,9 @@ use crate::address::{Address, Link};
 use crate::config::{
     ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, CLIENT_ORDER_ID_BYTES_MAX, REFERENCE_BYTES_MAX,
 };
-use crate::types::{AccountId, Amount, ChainId, ChainKind, RequestId, Resolution, Token};
+use crate::types::{
+    AccountId, Amount, ChainId, ChainKind, Operation, RequestId, Resolution, Token,
+};
 
 use crate::server::problem::CODES;
 use crate::server::trading::{SELF_TRADES, SIDES, TYPES};
@@ -119,6 +121,8 @@ values! {
     /// Why an order is over.
     OrderReason = words(["asked", "time", "unfilled", "out_of_funds", "self_trade", "would_take"],
         "Why an order is over with some of it left.");
+    /// What a venue takes.
+    OperationState = words(Operation::ALL.map(Operation::name), "What the venue takes.");
     /// Of a request that was settled.
     Settled = words(["settled"], "It happened, and is on disk.");
     /// Of one that is not decided.

@@ -2,8 +2,9 @@
 //!
 //! | part | bytes |
 //! |---|---|
-//! | kind | 1: the code below, plus 128 if a deadline follows |
+//! | kind | 1: the code below, plus 128 if a deadline follows, plus 64 if a caller does |
 //! | deadline | raw 8, in microseconds; absent for none |
+//! | caller | number of the API key: varint; absent for none. No part of a digest |
 //! | 1 swap | number of legs (1), then each leg |
 //! | 2 deposit, 10 withdrawal | account, asset, amount: varints; reference: text |
 //! | 4 asset | name: text; chain: varint; kind of chain (1); token: text; decimals (1) |
@@ -13,6 +14,7 @@
 //! | 8 commit, 9 rollback, 11 confirm, 12 cancel, 13 expire | token: raw 16, most significant byte first |
 //! | 14 transaction | see `transact.rs` |
 //! | 15 market, 16 halt, 17 resume, 18 order, 19 amend, 20 cancel, 21 expire, 22 cancel all | see `order.rs` |
+//! | 23 key, 24 key revoked, 25 operation | see `access.rs` |
 //!
 //! Code 3 was a withdrawal that left at once. It is retired.
 //!
@@ -24,7 +26,8 @@
 //! Equal bytes mean equal commands, which is why their hash can be a request's digest.
 
 use super::bytes::{Flaw, Reader, Writer, count, count_word};
-use super::{fault, order, transact};
+use super::{access, fault, order, transact};
+use crate::access::{Caller, KeyNumber};
 use crate::address::{Address, Link};
 use crate::config::{
     ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, LINKS_PER_REQUEST_MAX, REFERENCE_BYTES_MAX,
@@ -57,8 +60,13 @@ const AMEND: u8 = 19;
 const CANCEL_ORDER: u8 = 20;
 const EXPIRE_ORDER: u8 = 21;
 const CANCEL_ALL: u8 = 22;
+const PUT_KEY: u8 = 23;
+const REVOKE_KEY: u8 = 24;
+const OPERATE: u8 = 25;
 /// Added to the kind when a deadline follows.
 const HAS_DEADLINE: u8 = 0x80;
+/// Added to the kind when the key that asked follows.
+const HAS_CALLER: u8 = 0x40;
 /// A payer's count, where a leg answers the one before it; the payee's is 0 then.
 const ANSWERS: u8 = 15;
 /// Longest bitcoin, EVM or Solana address: bech32 has 90 characters.
@@ -66,19 +74,52 @@ const LINK_BYTES_MAX: usize = if ADDRESS_BYTES_MAX > 90 { ADDRESS_BYTES_MAX } el
 /// More than a leg can take: control word, two accounts, asset, amount.
 const LEG_BYTES_MAX: usize = 2 + 8 + 8 + 4 + 16;
 
-/// Writes command and deadline.
+/// Writes command, deadline and caller.
 #[inline]
-pub(super) fn write(command: &Command, deadline: Time, to: &mut Writer) {
+pub(super) fn write(command: &Command, deadline: Time, caller: Caller, to: &mut Writer) {
     to.reserve(10);
     let flag = if deadline == Time::NEVER { 0 } else { HAS_DEADLINE };
-    to.byte(kind(command) | flag);
+    to.byte(kind(command) | flag | caller_flag(caller));
     if deadline != Time::NEVER {
         to.raw(deadline.get().to_le_bytes());
     }
+    write_caller(caller, to);
     match command {
         Command::Swap(swap) => write_legs(swap.legs(), to),
         rare => write_rare(rare, to),
     }
+}
+
+/// What is added to a code for a caller that follows it.
+#[inline]
+pub(super) const fn caller_flag(caller: Caller) -> u8 {
+    match caller {
+        Caller::Trusted => 0,
+        Caller::Key(_) => HAS_CALLER,
+    }
+}
+
+/// A code without the flag of a caller.
+#[inline]
+pub(super) const fn without_caller(code: u8) -> u8 {
+    code & !HAS_CALLER
+}
+
+/// Writes a caller; nothing for one that is trusted.
+#[inline]
+pub(super) fn write_caller(caller: Caller, to: &mut Writer) {
+    if let Caller::Key(number) = caller {
+        to.varint(number.0);
+    }
+}
+
+/// The code without the flag, and the caller that follows if it is there.
+#[inline]
+pub(super) fn read_caller(code: u8, from: &mut Reader<'_>) -> Result<(u8, Caller), Flaw> {
+    if code & HAS_CALLER == 0 {
+        return Ok((code, Caller::Trusted));
+    }
+    Ok((code & !HAS_CALLER, Caller::Key(KeyNumber(from.varint_as()?))))
 }
 
 const fn kind(command: &Command) -> u8 {
@@ -106,6 +147,9 @@ const fn kind(command: &Command) -> u8 {
         Command::Cancel(_) => CANCEL_ORDER,
         Command::ExpireOrder(_) => EXPIRE_ORDER,
         Command::CancelAll { .. } => CANCEL_ALL,
+        Command::PutKey(_) => PUT_KEY,
+        Command::RevokeKey(_) => REVOKE_KEY,
+        Command::Operate(_) => OPERATE,
     }
 }
 
@@ -125,7 +169,15 @@ pub(super) const fn action(kind: u8) -> Option<Action> {
 pub(super) const fn is_eventless(kind: u8) -> bool {
     matches!(
         kind,
-        SWAP | PUT_ASSET | PUT_ACCOUNT | REMOVE_LINK | PUT_MARKET | HALT_MARKET | RESUME_MARKET
+        SWAP | PUT_ASSET
+            | PUT_ACCOUNT
+            | REMOVE_LINK
+            | PUT_MARKET
+            | HALT_MARKET
+            | RESUME_MARKET
+            | PUT_KEY
+            | REVOKE_KEY
+            | OPERATE
     )
 }
 
@@ -204,6 +256,9 @@ fn write_rare(command: &Command, to: &mut Writer) {
             to.varint(account.get());
             to.varint(chain.get());
         }
+        Command::PutKey(key) => access::write_key(key, to),
+        Command::RevokeKey(name) => to.text(name),
+        Command::Operate(state) => access::write_operation(*state, to),
     }
 }
 
@@ -215,9 +270,9 @@ pub(super) fn write_transfer(transfer: &Transfer, to: &mut Writer) {
     to.text(&transfer.reference);
 }
 
-/// Reads command and deadline.
-pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time), Flaw> {
-    let (kind, deadline) = read_kind(from)?;
+/// Reads command, deadline and caller.
+pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time, Caller), Flaw> {
+    let (kind, deadline, caller) = read_kind(from)?;
     let command = match kind {
         SWAP => Command::Swap(read_swap(from)?),
         DEPOSIT => Command::Deposit(read_transfer(from)?),
@@ -241,25 +296,33 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<(Command, Time), Flaw> {
         CANCEL_ALL => {
             Command::CancelAll { account: read_account(from)?, market: fault::read_market(from)? }
         }
+        PUT_KEY => Command::PutKey(Box::new(access::read_key(from)?)),
+        REVOKE_KEY => Command::RevokeKey(access::read_name(from)?),
+        OPERATE => Command::Operate(access::read_operation(from)?),
         kind => {
             let action = action(kind).ok_or("is of a kind that this build does not know")?;
             Command::Resolve(Resolve { token: read_token(from)?, action })
         }
     };
-    Ok((command, deadline))
+    Ok((command, deadline, caller))
 }
 
-/// The code of the kind, and the deadline.
+/// The code of the kind, the deadline, and the caller.
 #[inline]
-pub(super) fn read_kind(from: &mut Reader<'_>) -> Result<(u8, Time), Flaw> {
+pub(super) fn read_kind(from: &mut Reader<'_>) -> Result<(u8, Time, Caller), Flaw> {
     let kind = from.byte()?;
-    if kind & HAS_DEADLINE == 0 {
-        return Ok((kind, Time::NEVER));
+    if kind & (HAS_DEADLINE | HAS_CALLER) == 0 {
+        return Ok((kind, Time::NEVER, Caller::Trusted));
     }
-    match Time::new(u64::from_le_bytes(from.raw()?)) {
-        Time::NEVER => Err("has a deadline that is none"),
-        deadline => Ok((kind & !HAS_DEADLINE, deadline)),
+    let mut deadline = Time::NEVER;
+    if kind & HAS_DEADLINE != 0 {
+        deadline = Time::new(u64::from_le_bytes(from.raw()?));
+        if deadline == Time::NEVER {
+            return Err("has a deadline that is none");
+        }
     }
+    let (kind, caller) = read_caller(kind & !HAS_DEADLINE, from)?;
+    Ok((kind, deadline, caller))
 }
 
 /// The number of legs.

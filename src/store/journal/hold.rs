@@ -17,6 +17,7 @@
 
 use super::bytes::{Flaw, Reader, Writer};
 use super::{command, settlement};
+use crate::access::Caller;
 use crate::message::Txn;
 use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Stands};
 use crate::types::{RequestId, Time, Token};
@@ -133,7 +134,8 @@ fn read_resolution(
 
 fn read_expiry(request: &Request, resolve: Resolve, digest: u64, hold: Hold) -> Result<Txn, Flaw> {
     let ids: [RequestId; 2] = [request.id, resolve.token.request()];
-    if ids[0] != ids[1] || digest != 0 || request.deadline != Time::NEVER {
+    let is_asked = request.deadline != Time::NEVER || request.caller != Caller::Trusted;
+    if ids[0] != ids[1] || digest != 0 || is_asked {
         return Err("is an expiry that the engine would not ask for");
     }
     Ok(Txn::expiry(Box::new(hold), 1))

@@ -20,6 +20,7 @@
 //! * A record is complete: receipt, refusal and rows follow from it and the header alone.
 //! * Blocks are immutable and shared; reading one record costs no search.
 
+mod access;
 pub(in crate::store) mod bytes;
 mod builder;
 mod command;

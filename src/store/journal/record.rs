@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Damage;
 use super::bytes::{Flaw, Reader, Writer, count};
 use super::{command, hold};
+use crate::access::Caller;
 use crate::message::{Op, Row, Side, Txn};
 use crate::request::{
     Action, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Request, Transfer,
@@ -36,7 +37,7 @@ const ROW_BYTES_MAX: usize = 1 + 16 + 16;
 /// `scratch` is overwritten; keep it for the next call.
 pub fn digest(command: &Command, deadline: Time, scratch: &mut Vec<u8>) -> u64 {
     let mut writer = Writer::overwrite(std::mem::take(scratch));
-    command::write(command, deadline, &mut writer);
+    command::write(command, deadline, Caller::Trusted, &mut writer);
     let digest = xxh3_64(writer.written());
     *scratch = writer.into_buffer();
     digest
@@ -45,7 +46,7 @@ pub fn digest(command: &Command, deadline: Time, scratch: &mut Vec<u8>) -> u64 {
 /// Appends the stored encoding of command and deadline.
 pub fn encode_command(command: &Command, deadline: Time, into: &mut Vec<u8>) {
     let mut writer = Writer::append_to(std::mem::take(into));
-    command::write(command, deadline, &mut writer);
+    command::write(command, deadline, Caller::Trusted, &mut writer);
     *into = writer.into_bytes();
 }
 
@@ -55,11 +56,15 @@ pub fn encode_command(command: &Command, deadline: Time, into: &mut Vec<u8>) {
 /// What is wrong with the bytes.
 pub fn decode_command(bytes: &[u8]) -> Result<(Command, Time), Damage> {
     let mut reader = Reader::new(bytes, 0);
-    let decoded = command::read(&mut reader).map_err(|flaw| Damage::Broken(flaw.into()))?;
+    let (command, deadline, caller) =
+        command::read(&mut reader).map_err(|flaw| Damage::Broken(flaw.into()))?;
+    if caller != Caller::Trusted {
+        return Err(Damage::Broken("says who asked, where nobody did".into()));
+    }
     if !reader.is_at_end() {
         return Err(Damage::Broken("is longer than the command in it".into()));
     }
-    Ok(decoded)
+    Ok((command, deadline))
 }
 
 /// One commit.
@@ -119,6 +124,7 @@ impl CommitRecord {
             request_id: self.txn.id,
             commit_seq: self.seq,
             time,
+            caller: self.txn.caller,
             command: self.txn.command.clone(),
             legs: self.legs_moved().iter().map(leg_receipt).collect(),
             change: self
@@ -173,8 +179,8 @@ impl CommitRecord {
     /// Reads the record at `from`.
     pub(super) fn read(seq: CommitSeq, from: &mut Reader<'_>) -> Result<Self, Flaw> {
         let (id, digest) = read_preamble(from)?;
-        let (command, deadline) = command::read(from)?;
-        let txn = hold::read_txn(Request { id, deadline, command }, digest, from)?;
+        let (command, deadline, caller) = command::read(from)?;
+        let txn = hold::read_txn(Request { id, deadline, caller, command }, digest, from)?;
         let mut after = SmallVec::new();
         for op in txn.row_ops() {
             let balance = read_balance(from)?;
@@ -195,7 +201,7 @@ pub(super) fn write_commit(
     to: &mut Writer,
 ) -> u32 {
     write_preamble(txn, to);
-    command::write(&txn.command, txn.deadline, to);
+    command::write(&txn.command, txn.deadline, txn.caller, to);
     if !matches!(txn.command, Command::Swap(_)) {
         hold::write_added(txn, to);
     }
@@ -253,7 +259,7 @@ pub(super) fn kind(mut from: Reader<'_>) -> Result<u8, Flaw> {
 #[inline]
 pub(super) fn resolution(mut from: Reader<'_>) -> Result<Option<(Token, Resolution)>, Flaw> {
     from.skip(PREAMBLE_LEN);
-    let (kind, _) = command::read_kind(&mut from)?;
+    let (kind, ..) = command::read_kind(&mut from)?;
     match command::action(kind) {
         Some(action) => Ok(Some((command::read_token(&mut from)?, action.resolution()))),
         None => Ok(None),
@@ -268,7 +274,7 @@ pub(super) fn read_pair(
     mut show: impl FnMut(BalanceKey, Balance),
 ) -> Result<bool, Flaw> {
     from.skip(PREAMBLE_LEN);
-    let (kind, _) = command::read_kind(from)?;
+    let (kind, ..) = command::read_kind(from)?;
     if kind != command::SWAP || command::read_legs_len(from)? != 2 {
         return Ok(false);
     }
@@ -290,7 +296,7 @@ pub(super) fn read_pair(
 #[inline]
 fn is_sound_pair(from: &mut Reader<'_>) -> Result<bool, Flaw> {
     from.skip(PREAMBLE_LEN);
-    let (kind, _) = command::read_kind(from)?;
+    let (kind, ..) = command::read_kind(from)?;
     if kind != command::SWAP || command::read_legs_len(from)? != 2 {
         return Ok(false);
     }

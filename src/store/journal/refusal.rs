@@ -4,18 +4,20 @@
 //! |---|---|
 //! | request id | raw 16, most significant byte first |
 //! | digest | raw 8 |
-//! | code of the reason, or 128 for a repeat | 1 |
+//! | code of the reason, or 128 for a repeat; plus 64 if a caller follows | 1 |
+//! | caller | number of the API key: varint; absent for none |
 //! | seq of the state that was seen | varint |
 //! | what the reason says | varints, blobs and text |
 //! | of a repeat: the seq of what did it first | varint |
 
 use super::bytes::{Flaw, Reader, Writer};
 use super::record::{PREAMBLE_LEN, read_preamble, write_preamble};
-use super::{command, fault, transact};
+use super::{access, command, fault, transact};
+use crate::access::Caller;
 use crate::error::Reject;
 use crate::message::Txn;
 use crate::request::Refusal;
-use crate::types::{Amount, CommitSeq, RequestId, Resolution, Time};
+use crate::types::{AccountId, Amount, CommitSeq, RequestId, Resolution, Time};
 
 /// Longest text that a refusal keeps; what is longer is cut.
 const REASON_BYTES_MAX: usize = 1_024;
@@ -39,6 +41,9 @@ const HELD_SHARE_EXCEEDED: u8 = 15;
 const TOO_MANY_HOLDS: u8 = 16;
 const LOCK_TIMEOUT: u8 = 17;
 const ORDER: u8 = 18;
+const FORBIDDEN: u8 = 19;
+const RESTRICTED: u8 = 20;
+const UNKNOWN_API_KEY: u8 = 21;
 /// Not a reason: the request asked for what had been done before.
 const REPEAT: u8 = 128;
 
@@ -58,6 +63,8 @@ pub struct RefusalRecord {
     pub id: RequestId,
     /// Hash of everything but the id.
     pub digest: u64,
+    /// Who asked.
+    pub caller: Caller,
     /// The state that was seen.
     pub seq: CommitSeq,
     /// What it was answered.
@@ -70,7 +77,8 @@ impl RefusalRecord {
     pub fn refusal(self, time: Time) -> Option<Refusal> {
         match self.verdict {
             Verdict::Reject(reject) => {
-                Some(Refusal { request_id: self.id, seq: self.seq, time, reject })
+                let Self { id: request_id, seq, caller, .. } = self;
+                Some(Refusal { request_id, seq, time, caller, reject })
             }
             Verdict::Done(_) => None,
         }
@@ -79,13 +87,13 @@ impl RefusalRecord {
     /// Reads the record at `from`.
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, Flaw> {
         let (id, digest) = read_preamble(from)?;
-        let code = from.byte()?;
+        let (code, caller) = command::read_caller(from.byte()?, from)?;
         let seq = command::read_seq(from)?;
         let verdict = match code {
             REPEAT => Verdict::Done(command::read_seq(from)?),
             code => Verdict::Reject(read_reject(code, from)?),
         };
-        Ok(Self { id, digest, seq, verdict })
+        Ok(Self { id, digest, caller, seq, verdict })
     }
 }
 
@@ -93,21 +101,26 @@ impl RefusalRecord {
 #[inline]
 pub(super) fn is_reuse(mut from: Reader<'_>) -> bool {
     from.skip(PREAMBLE_LEN);
-    from.byte() == Ok(REQUEST_ID_REUSED)
+    matches!(from.byte(), Ok(code) if command::without_caller(code) == REQUEST_ID_REUSED)
 }
 
 /// Writes a repeat of what `first` did.
 pub(super) fn write_repeat(txn: &Txn, first: CommitSeq, seq: CommitSeq, to: &mut Writer) {
     write_preamble(txn, to);
-    to.slice(&[REPEAT]);
+    write_code(REPEAT, txn, to);
     to.varint(seq.get());
     to.varint(first.get());
+}
+
+fn write_code(code: u8, txn: &Txn, to: &mut Writer) {
+    to.slice(&[code | command::caller_flag(txn.caller)]);
+    command::write_caller(txn.caller, to);
 }
 
 /// Writes a refusal.
 pub(super) fn write_refusal(txn: &Txn, reject: &Reject, seq: CommitSeq, to: &mut Writer) {
     write_preamble(txn, to);
-    to.slice(&[code(reject)]);
+    write_code(code(reject), txn, to);
     to.varint(seq.get());
     match reject {
         Reject::Malformed(_) | Reject::RequestIdReused | Reject::Expired => {}
@@ -144,13 +157,13 @@ pub(super) fn write_refusal(txn: &Txn, reject: &Reject, seq: CommitSeq, to: &mut
             to.varint(seq.get());
         }
         Reject::TooManyHolds { account, max } => {
-            to.slice(&[u8::from(account.is_some())]);
-            if let Some(account) = account {
-                to.varint(account.get());
-            }
+            write_optional(*account, to);
             to.varint(*max);
         }
         Reject::Order(wrong) => fault::write(wrong, to),
+        Reject::Forbidden { account } => write_optional(*account, to),
+        Reject::Restricted { operation } => access::write_operation(*operation, to),
+        Reject::UnknownApiKey(name) => to.text(name),
     }
 }
 
@@ -175,6 +188,9 @@ fn code(reject: &Reject) -> u8 {
         Reject::TooManyHolds { .. } => TOO_MANY_HOLDS,
         Reject::LockTimeout { .. } => LOCK_TIMEOUT,
         Reject::Order(_) => ORDER,
+        Reject::Forbidden { .. } => FORBIDDEN,
+        Reject::Restricted { .. } => RESTRICTED,
+        Reject::UnknownApiKey(_) => UNKNOWN_API_KEY,
     }
 }
 
@@ -215,14 +231,29 @@ fn read_reject(code: u8, from: &mut Reader<'_>) -> Result<Reject, Flaw> {
             seq: command::read_seq(from)?,
         },
         TOO_MANY_HOLDS => {
-            let account =
-                if command::read_flag(from)? { Some(command::read_account(from)?) } else { None };
+            let account = read_optional(from)?;
             Reject::TooManyHolds { account, max: from.varint_as()? }
         }
         LOCK_TIMEOUT => Reject::LockTimeout { token: command::read_token(from)? },
         ORDER => Reject::Order(fault::read(from)?),
+        FORBIDDEN => Reject::Forbidden { account: read_optional(from)? },
+        RESTRICTED => Reject::Restricted { operation: access::read_operation(from)? },
+        UNKNOWN_API_KEY => Reject::UnknownApiKey(access::read_name(from)?),
         _ => return Err("is refused for a reason that this build does not know"),
     })
+}
+
+/// Writes an account that may be none: a flag, and the account.
+fn write_optional(account: Option<AccountId>, to: &mut Writer) {
+    to.slice(&[u8::from(account.is_some())]);
+    if let Some(account) = account {
+        to.varint(account.get());
+    }
+}
+
+fn read_optional(from: &mut Reader<'_>) -> Result<Option<AccountId>, Flaw> {
+    let is_some = command::read_flag(from)?;
+    is_some.then(|| command::read_account(from)).transpose()
 }
 
 const fn resolution_code(how: Resolution) -> u8 {

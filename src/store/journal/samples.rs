@@ -1,5 +1,6 @@
 //! Anything that can be asked, and blocks made of it: for property tests, here and of the folds.
 
+mod access;
 mod trading;
 
 use proptest::prelude::*;
@@ -150,14 +151,15 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(account, links)| Command::PutAccount { account, links }),
         1 => (account(), chain()).prop_map(|(account, chain)| Command::RemoveLink { account, chain }),
         4 => trading::command(),
+        2 => access::command(),
     ]
 }
 
 /// As a caller asks: what ends a hold has none yet.
 pub(super) fn txn() -> impl Strategy<Value = Txn> {
-    let parts = (request_id(), any::<u64>(), time(), command());
-    parts.prop_filter_map("well-formed", |(id, digest, deadline, command)| {
-        Txn::new(Request { id, deadline, command }, digest, 1).ok()
+    let parts = (request_id(), any::<u64>(), time(), access::caller(), command());
+    parts.prop_filter_map("well-formed", |(id, digest, deadline, caller, command)| {
+        Txn::new(Request { id, deadline, caller, command }, digest, 1).ok()
     })
 }
 
@@ -246,6 +248,9 @@ fn reject() -> impl Strategy<Value = Reject> {
             .prop_map(|(account, max)| Reject::TooManyHolds { account, max }),
         token().prop_map(|token| Reject::LockTimeout { token }),
         trading::fault().prop_map(Reject::Order),
+        prop::option::of(account()).prop_map(|account| Reject::Forbidden { account }),
+        access::operation().prop_map(|operation| Reject::Restricted { operation }),
+        "[a-z-]{1,64}".prop_map(|name| Reject::UnknownApiKey(name.into())),
     ]
 }
 

@@ -266,7 +266,7 @@ fn commit(kind: &str, id: RequestId, words: &mut Words<'_>) -> Txn {
         command(kind, words)
     };
     let digest = digest(&command, deadline, &mut Vec::new());
-    let mut txn = Txn::new(Request { id, deadline, command }, digest, 1).unwrap();
+    let mut txn = Txn::new(Request { deadline, ..Request::new(id, command) }, digest, 1).unwrap();
     if let Some(hold) = ended {
         txn.attach(hold, 1);
     }

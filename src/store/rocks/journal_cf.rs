@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rocksdb::{DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
 use super::{RocksStore, damaged, io, options};
+use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
 use crate::faults::point;
 use crate::market::MarketSpec;
@@ -19,7 +20,7 @@ use crate::store::mark::Mark;
 use crate::store::{
     CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
 };
-use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Time};
+use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Operation, Time};
 
 /// Families that get a few rows with every block or fold: their memtables never fill, and the log
 /// could not be deleted for as long as they keep rows of it.
@@ -35,6 +36,8 @@ pub struct RocksLog {
     assets: HashSet<Box<str>>,
     /// The same of the markets.
     markets: HashSet<Box<str>>,
+    /// Numbers of the API keys.
+    keys: HashMap<Box<str>, KeyNumber>,
     /// Bytes of the blocks since the families that are rarely full were flushed.
     unflushed_bytes: usize,
 }
@@ -53,8 +56,12 @@ impl RocksLog {
         store.markets(&mut |_, spec, _| {
             markets.insert(spec.name);
         })?;
+        let mut keys = HashMap::new();
+        store.api_keys(&mut |number, key, _| {
+            keys.insert(key.name, number);
+        })?;
         let write = options::journal_write(durability);
-        Ok(Self { store, mark, write, assets, markets, unflushed_bytes: 0 })
+        Ok(Self { store, mark, write, assets, markets, keys, unflushed_bytes: 0 })
     }
 
     /// Adds the directory rows that the commands leave behind.
@@ -85,6 +92,9 @@ impl RocksLog {
                         true => batch.put_cf(family, key, b""),
                         false => batch.delete_cf(family, key),
                     }
+                }
+                Command::PutKey(_) | Command::RevokeKey(_) | Command::Operate(_) => {
+                    self.put_access(batch, command);
                 }
                 moves => unreachable!("not a directory command: {}", moves.kind()),
             }
@@ -122,6 +132,24 @@ impl RocksLog {
         encode_command(&Command::PutMarket(Box::new(spec.clone())), Time::NEVER, &mut value);
         let key = keys::market(MarketId::new(number));
         batch.put_cf(self.store.family(keys::ASSETS), key, &value);
+    }
+
+    /// Who may do what: rows that are overwritten with each change.
+    fn put_access(&mut self, batch: &mut WriteBatch, command: &Command) {
+        let family = self.store.family(keys::ASSETS);
+        let mut value = Vec::new();
+        encode_command(command, Time::NEVER, &mut value);
+        match command {
+            Command::PutKey(key) => {
+                let next = KeyNumber(u32::try_from(self.keys.len()).expect("KEYS_MAX fits"));
+                let number = *self.keys.entry(key.name.clone()).or_insert(next);
+                batch.put_cf(family, keys::api_key(number), &value);
+            }
+            Command::RevokeKey(name) => {
+                batch.put_cf(family, keys::revoked(self.keys[name]), b"");
+            }
+            _ => batch.put_cf(family, keys::OPERATION, &value),
+        }
     }
 
     /// The links of an account as this group has them so far.
@@ -248,7 +276,12 @@ impl Journal for RocksStore {
         })?;
         self.markets(&mut |market, spec, halted| {
             row(DirectoryRow::Market(market, Box::new(spec), halted));
-        })
+        })?;
+        self.api_keys(&mut |number, key, revoked| {
+            row(DirectoryRow::ApiKey(number, Box::new(key), revoked));
+        })?;
+        self.operation()?.into_iter().for_each(|state| row(DirectoryRow::Operation(state)));
+        Ok(())
     }
 
     fn supplies(&self) -> Result<Vec<(AssetId, Amount)>, StoreError> {
@@ -322,6 +355,51 @@ impl RocksStore {
             None => Ok(()),
             Some(number) => Err(damaged(format!("market {number} is halted and does not exist"))),
         }
+    }
+}
+
+impl RocksStore {
+    fn api_keys(&self, each: &mut dyn FnMut(KeyNumber, ApiKey, bool)) -> Result<(), StoreError> {
+        let mut revoked = HashSet::new();
+        let kind = KeyKind::Revoked;
+        self.rows_of_kind(keys::ASSETS, kind, &[kind as u8], |key, _| {
+            let number = keys::decode_revoked(key)
+                .ok_or_else(|| damaged(format!("family assets has the key {key:02x?}")))?;
+            revoked.insert(number.0);
+            Ok(())
+        })?;
+        let (mut next, kind) = (0, KeyKind::ApiKey);
+        self.rows_of_kind(keys::ASSETS, kind, &[kind as u8], |key, value| {
+            if keys::decode_api_key(key) != Some(KeyNumber(next)) {
+                return Err(damaged(format!("API key {next} is missing before {key:02x?}")));
+            }
+            match decode_command(value) {
+                Ok((Command::PutKey(key), _)) => {
+                    each(KeyNumber(next), *key, revoked.remove(&next));
+                }
+                Ok(_) => {
+                    return Err(damaged(format!("the row of API key {next} is of another kind")));
+                }
+                Err(damage) => return Err(damaged(format!("API key {next} {damage}"))),
+            }
+            next += 1;
+            Ok(())
+        })?;
+        match revoked.iter().min() {
+            None => Ok(()),
+            Some(number) => Err(damaged(format!("API key {number} is revoked and does not exist"))),
+        }
+    }
+
+    fn operation(&self) -> Result<Option<Operation>, StoreError> {
+        let family = self.family(keys::ASSETS);
+        let row = self.db.get_pinned_cf_opt(family, keys::OPERATION, &checked()).map_err(io)?;
+        row.map(|value| match decode_command(&value) {
+            Ok((Command::Operate(state), _)) => Ok(state),
+            Ok(_) => Err(damaged("the row of the state of operation is of another kind".into())),
+            Err(damage) => Err(damaged(format!("the state of operation {damage}"))),
+        })
+        .transpose()
     }
 }
 

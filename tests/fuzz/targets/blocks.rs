@@ -73,11 +73,11 @@ fn again(block: &Block) -> Block {
     for record in block.commits() {
         builder.commit(&record.txn, record.after);
     }
-    for RefusalRecord { id, digest, seq, verdict } in block.refusals() {
-        // Of what was refused, only the id and the digest are kept.
+    for RefusalRecord { id, digest, caller, seq, verdict } in block.refusals() {
+        // Of what was refused, only the id, the digest and who asked are kept.
         let (account, chain) = (AccountId::new(0), ChainId::new(0));
         let request = Request::new(id, Command::RemoveLink { account, chain });
-        let txn = Txn::new(request, digest, 1).unwrap();
+        let txn = Txn::new(request.by(caller), digest, 1).unwrap();
         match verdict {
             Verdict::Done(first) => builder.repeat(&txn, first, seq),
             Verdict::Reject(reject) => builder.refusal(&txn, (&reject, seq)),
@@ -94,7 +94,7 @@ pub fn command(input: &[u8]) -> bool {
     assert_eq!(again, input, "is accepted, and not what is written");
     let of_it = digest(&command, deadline, &mut vec![7; 3]);
     assert_eq!(of_it, xxhash_rust::xxh3::xxh3_64(input), "the digest is of what is stored");
-    let request = Request { id: RequestId::new(1), deadline, command };
+    let request = Request { deadline, ..Request::new(RequestId::new(1), command) };
     let is_valid = request.command.validate().is_ok();
     if let Ok(txn) = Txn::new(request, of_it, 64) {
         assert!(is_valid && txn.ops().count() <= 32);
