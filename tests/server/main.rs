@@ -12,6 +12,7 @@ mod directory;
 mod history;
 mod lives;
 mod machines;
+mod operate;
 mod orders;
 mod prepared;
 mod swaps;
