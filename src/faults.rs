@@ -175,7 +175,9 @@ bugs! {
     KeepReserve: "what is reserved for an order stays so when the order settles",
     ForgetOrder: "every fifth order that comes to stand leaves no rows",
     ForgetPlaces: "recovery puts orders back in the order of their ids",
-    TrustParked: "whoever asks is not looked at again when a request that was parked comes again",
+    AnyHold: "whose a hold is is not looked at when a key asks to resolve it",
+    AnyOrder: "whose an order is is not looked at when a key asks to amend or cancel it",
+    KeepKey: "a key that is revoked goes on to be taken",
     FoldTwice: "a family folds blocks again that it has",
 }
 

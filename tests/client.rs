@@ -189,6 +189,11 @@ fn orders_trade_from_the_command_line() {
     assert!(halted.contains(": market_halted: market ETH-SOL is halted"), "{halted}");
     run("market resume ETH-SOL").done();
     assert_eq!(run("market list --json").json()["markets"][0]["halted"], false);
+    run("operate cancel_only").done();
+    assert_eq!(run("operate --json").json()["state"], "cancel_only");
+    let restricted = run("order sell 1 ETH-SOL 10 --price 20").refused();
+    assert!(restricted.contains(": restricted: the venue is cancel_only"), "{restricted}");
+    run("operate normal").done();
 }
 
 #[test]
@@ -264,6 +269,7 @@ fn bad_usage_exits_2_and_asks_nobody() {
         "order buy 1 ETH-SOL 5 --type stop",
         "amend 01900000-0000-7000-8000-00000000abcd",
         "cancel 7",
+        "operate off",
     ] {
         let said = said(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(said.status, 2, "{line}: {said:?}");

@@ -27,7 +27,6 @@ use crate::access::Caller;
 use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Change;
 use crate::error::Reject;
-use crate::faults::{Bug, planted};
 use crate::message::{AnswerSlot, Asked, Batch, NewSubmission, Txn, TxnRef};
 use crate::request::{Action, Command, Resolve, Transfer};
 use crate::types::{MarketId, Operation, Subject, Time, Token};
@@ -350,8 +349,8 @@ impl<S: SeenBefore> Machine<S> {
     /// [`Machine::refuse_early`] of a request that comes again, perhaps long after its key was looked at.
     fn judge_again(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
         match self.check_caller(txn, forming.now) {
-            Err(reject) if !planted(Bug::TrustParked) => Ok(self.refused(reject, forming)),
-            _ => self.refuse_early(txn, forming),
+            Err(reject) => Ok(self.refused(reject, forming)),
+            Ok(()) => self.refuse_early(txn, forming),
         }
     }
 

@@ -13,6 +13,7 @@ mod history;
 mod listings;
 mod lives;
 mod machines;
+mod operate;
 mod orders;
 mod prepared;
 mod swaps;

@@ -19,7 +19,7 @@ use rand::rngs::SmallRng;
 
 use crosslatch::error::Error;
 use crosslatch::request::{Action, Command, Outcome, Purpose, Request, Resolve};
-use crosslatch::types::{CommitSeq, RequestId, Time, Token};
+use crosslatch::types::{CommitSeq, Operation, RequestId, Time, Token};
 
 /// Longer than any order stands by itself.
 const GTD_NANOS_MAX: u64 = 11_000_000_000;
@@ -47,6 +47,8 @@ pub fn judge(mut world: World, rng: &mut SmallRng) -> (Coverage, u64) {
     let mut replayed = BTreeSet::new();
     replay(&world, &mut oracle, &mut replayed);
     assert!(oracle.seen_books.is_empty(), "all of it was reached and compared");
+    let normal = Command::Operate(Operation::Normal);
+    world.ask(&[Request::new(RequestId::new(1 << 93), normal)]);
     end_holds(&mut world, &oracle);
     replay(&world, &mut oracle, &mut replayed);
     end_orders(&mut world, &mut oracle);
@@ -248,6 +250,13 @@ fn count(world: &mut World, oracle: &Oracle) {
     coverage.conflicts += of("conflict");
     coverage.lock_timeouts += of("lock_timeout");
     coverage.short += of("insufficient_funds");
+    coverage.by_key += of("by_key");
+    coverage.keys += of("key");
+    coverage.revocations += of("key_revoke");
+    coverage.operations += of("operate");
+    coverage.forbidden += of("forbidden");
+    coverage.restricted += of("restricted");
+    coverage.unknown_tokens += of("unknown_token");
     coverage.orders += of("order");
     coverage.amendments += of("amend");
     coverage.cancels += of("cancel");
