@@ -41,6 +41,14 @@ pub const MARKETS_MAX: usize = 4_096;
 pub const CLIENT_ORDER_ID_BYTES_MAX: usize = 64;
 /// Longest that an order stands which ends by itself.
 pub const GTD_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// A segment of the archive is closed once its blocks, unpacked, have so many bytes.
+pub const ARCHIVE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Most blocks of a segment of the archive.
+pub const ARCHIVE_SEGMENT_BLOCKS_MAX: u64 = 65_536;
+/// Segments of the archive that are kept open, with their indexes: 16 bytes for each 64 KiB.
+pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
+/// Longest age after which the journal is archived: a hundred years.
+pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -95,6 +103,9 @@ pub struct Limits {
     pub orders_per_market_max: u32,
     /// How far back the version store remembers, in hours; 0 for ever.
     pub history_retention_hours: u64,
+    /// How old a block of the journal is, in seconds of logical time, before it is moved to the
+    /// archive, where there is one.
+    pub journal_archive_after_secs: u64,
 }
 
 impl Default for Limits {
@@ -123,6 +134,7 @@ impl Default for Limits {
             market_mailbox_messages_max: 64,
             orders_per_market_max: 1_000_000,
             history_retention_hours: 7 * 24,
+            journal_archive_after_secs: 30 * 24 * 3_600,
         }
     }
 }
@@ -185,7 +197,9 @@ impl Limits {
             1 << 16,
         )?;
         between("orders_per_market_max", self.orders_per_market_max.into(), 1, 1 << 30)?;
-        between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)
+        between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)?;
+        let after = self.journal_archive_after_secs;
+        between("journal_archive_after_secs", after, 1, ARCHIVE_AFTER_SECS_MAX)
     }
 }
 

@@ -76,7 +76,9 @@ fn status_of(error: &BackupError) -> u8 {
         BackupError::Refused { .. } => BAD_USAGE,
         BackupError::Damaged(_)
         | BackupError::Audit(_)
-        | BackupError::Store(StoreError::Damaged(_) | StoreError::Violation(_)) => CHECK_FAILED,
+        | BackupError::Store(
+            StoreError::Damaged(_) | StoreError::Violation(_) | StoreError::Archive(_),
+        ) => CHECK_FAILED,
         BackupError::Store(_) => FAILED,
     }
 }

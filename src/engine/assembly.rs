@@ -35,7 +35,7 @@ use crate::store::recovery::{self, Recovered};
 use crate::store::retention::RetentionShared;
 use crate::store::snapshots::Snapshots;
 use crate::store::unfolded::Unfolded;
-use crate::store::{CommitLog, Journal, Position, StoreError, VersionStore};
+use crate::store::{ArchivedEnd, CommitLog, Journal, Position, StoreError, VersionStore};
 use crate::types::{AssetId, CommitSeq, RequestId, Token};
 
 use super::{Engine, IdSource, Inner};
@@ -389,6 +389,10 @@ fn resolution(
     token: Token,
 ) -> Result<Option<Resolved>, StoreError> {
     let Some(number) = store.block_resolving(token)? else { return Ok(None) };
+    // The coordinator waits for no archive.
+    if let Some(ArchivedEnd { seq, how, is_withdrawal }) = journal.archived_end(token)? {
+        return Ok(Some(Resolved { how, seq, is_withdrawal }));
+    }
     let block = journal.block(number)?;
     let commit = block.as_ref().and_then(|block| {
         let (seq, how) = block.find_resolution(token)?;

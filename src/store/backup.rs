@@ -6,7 +6,8 @@
 //!
 //! A backup is a data directory of its own, with a file beside that has the hash of every other
 //! ([`manifest`]). What is in it is an exact prefix of the journal, with everything that was
-//! acknowledged before the backup began.
+//! acknowledged before the backup began. Of what is archived of the journal it has the list of the
+//! files and not the files: these never change, and are read where they are when it is audited.
 //!
 //! Invariants
 //! * A directory gets its `mark`, and a backup its manifest, only when all is synced and the audit
@@ -142,7 +143,7 @@ fn finish(room: &Path, reached: Position) -> Result<(Manifest, audit::Report), B
     point!("backup.copied");
     put_mark(Mark::create(room)?, reached)?;
     point!("backup.marked");
-    let audit = audit_read_only(room)?;
+    let audit = audit_read_only(room, None)?;
     point!("backup.audited");
     put_mark(Mark::open(room, false)?.0, audit.end)?;
     rocks::remove_traces(room)?;
@@ -164,22 +165,36 @@ fn put_mark(mut mark: Mark, position: Position) -> Result<(), StoreError> {
     mark.sync()
 }
 
-fn audit_read_only(data: &Path) -> Result<audit::Report, Failure> {
+fn audit_read_only(data: &Path, archive: Option<&Path>) -> Result<audit::Report, Failure> {
     let opened = rocks::open_read_only(data)?;
     let store = &*opened.store;
+    archive.map_or(Ok(()), |archive| store.use_archive(archive))?;
     audit(store, store, store, opened.mark, RANDOM_VERSIONS, &mut |_| {})
 }
 
 /// Makes a data directory of a backup, and proves it: the audit, then opened as an engine would.
-/// The backup stays as it is, and shares nothing with the copy.
+/// The backup stays as it is, and shares nothing with the copy. What it has not got of the journal is
+/// looked for where it remembers the archive to be.
 ///
 /// # Errors
 /// [`BackupError::Refused`] for a directory that is no backup, or a target that is not empty;
 /// [`BackupError::Damaged`], [`BackupError::Audit`], and what the disk says. Nothing is restored then.
 pub fn restore(from: &Path, data: &Path) -> Result<BackupReport, BackupError> {
+    restore_with_archive(from, data, None)
+}
+
+/// The same where the archive is in another directory by now, which the copy remembers.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_with_archive(
+    from: &Path,
+    data: &Path,
+    archive: Option<&Path>,
+) -> Result<BackupReport, BackupError> {
     let manifest = read_manifest(from)?;
     let staging = Staging::claim(data, from, RESTORING)?;
-    let restored = copy_back(from, &manifest, staging.room());
+    let restored = copy_back(from, &manifest, staging.room(), archive);
     let audit = match restored {
         Ok(audit) => audit,
         Err(error) => {
@@ -215,14 +230,19 @@ fn read_manifest(from: &Path) -> Result<Manifest, BackupError> {
     }
 }
 
-fn copy_back(from: &Path, manifest: &Manifest, room: &Path) -> Result<audit::Report, BackupError> {
+fn copy_back(
+    from: &Path,
+    manifest: &Manifest,
+    room: &Path,
+    archive: Option<&Path>,
+) -> Result<audit::Report, BackupError> {
     for file in &manifest.files {
         files::copy_checked(from, file, room)?;
     }
     files::sync_all(room)?;
-    let audit = audit_read_only(room)?;
+    let audit = audit_read_only(room, archive)?;
     rocks::remove_traces(room)?;
-    let end = open_as_engine(room)?;
+    let end = open_as_engine(room, archive)?;
     for found in [audit.end, end] {
         if found != manifest.end {
             let what = format!("it ends at {found}, but was made at {}", manifest.end);
@@ -234,9 +254,10 @@ fn copy_back(from: &Path, manifest: &Manifest, room: &Path) -> Result<audit::Rep
 }
 
 /// Does what a start does before the first request; returns where the journal ends.
-fn open_as_engine(data: &Path) -> Result<Position, StoreError> {
+fn open_as_engine(data: &Path, archive: Option<&Path>) -> Result<Position, StoreError> {
     let mut opened = rocks::open(data, Durability::Sync)?;
     let store = &*opened.store;
+    archive.map_or(Ok(()), |archive| store.use_archive(archive))?;
     let directory = Directory::new();
     let recovered = recovery::recover(store, store, opened.mark, &directory, FOLD_REQUESTS_MAX)?;
     let mut holds = Vec::new();

@@ -107,6 +107,12 @@ pub enum KeyKind {
     EndedOther = 24,
     /// A commit with trades of a market.
     Trade = 25,
+    /// What a segment of the archive has.
+    Segment = 26,
+    /// Where the archive is.
+    ArchiveDirectory = 27,
+    /// How a hold ended whose end is in the archive.
+    ArchivedEnd = 28,
 }
 
 /// An index from ids to blocks. All have the same form.
@@ -172,6 +178,19 @@ pub const FORMAT: [u8; 1] = [KeyKind::Format as u8];
 pub const BOOT_EPOCH: [u8; 1] = [KeyKind::BootEpoch as u8];
 /// Where `meta` keeps the horizon.
 pub const HORIZON: [u8; 1] = [KeyKind::Horizon as u8];
+
+/// Where `meta` keeps the directory of the archive.
+pub const ARCHIVE_DIRECTORY: [u8; 1] = [KeyKind::ArchiveDirectory as u8];
+
+/// `tag | last block`: a seek to a block lands on the segment of the archive that has it.
+pub fn segment(last: BlockNumber) -> [u8; 9] {
+    joined(KeyKind::Segment, &[&last.get().to_be_bytes()])
+}
+
+/// `tag | token`: of holds whose end is in the archive.
+pub fn archived_end(token: Token) -> [u8; 17] {
+    joined(KeyKind::ArchivedEnd, &[&token.request().get().to_be_bytes()])
+}
 
 /// A tag, then parts in order.
 fn joined<const LEN: usize>(kind: KeyKind, parts: &[&[u8]]) -> [u8; LEN] {
@@ -597,5 +616,8 @@ mod tests {
         assert_eq!(block_of_seq(CommitSeq::new(1)), [15, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(position_at(Time::new(1), zero)[..9], [16, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(HORIZON, [17]);
+        assert_eq!(segment(BlockNumber::new(1)), [26, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(ARCHIVE_DIRECTORY, [27]);
+        assert_eq!(archived_end(Token::of(RequestId::new(3)))[..2], [28, 0]);
     }
 }

@@ -38,9 +38,13 @@ use crate::message::BalanceNow;
 use crate::request::{AssetSpec, Command, Hold};
 use crate::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId,
-    RequestId, Time, Token,
+    RequestId, Resolution, Time, Token,
 };
 
+#[cfg(feature = "rocksdb")]
+pub mod archive;
+#[cfg(feature = "rocksdb")]
+pub mod archiver;
 pub mod audit;
 #[cfg(feature = "rocksdb")]
 pub mod backup;
@@ -68,7 +72,7 @@ pub mod snapshots;
 pub mod unfolded;
 pub mod versions;
 
-use journal::Block;
+use journal::{Block, BlockHash};
 use orders::StoredOrder;
 
 /// The format version of a data directory; any other one is refused.
@@ -109,7 +113,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Why the store cannot go on. Every one of them stops the engine, or keeps it from starting.
+/// Why the store cannot go on. Every one of them but [`StoreError::Archive`] stops the engine, or
+/// keeps it from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Another process (or another engine of this one) has the data directory.
@@ -150,6 +155,10 @@ pub enum StoreError {
     /// The disk or the operating system failed.
     #[error("{0}")]
     Io(String),
+    /// A file of the archive is missing, is not what was written, or cannot be read or written. Who
+    /// asked for what is in it has no answer; the engine goes on.
+    #[error("{0}")]
+    Archive(String),
 }
 
 impl StoreError {
@@ -166,7 +175,10 @@ impl StoreError {
 
 impl From<StoreError> for error::Error {
     fn from(error: StoreError) -> Self {
-        Self::Storage(error.to_string())
+        match error {
+            StoreError::Archive(what) => Self::Archive(what),
+            error => Self::Storage(error.to_string()),
+        }
     }
 }
 
@@ -215,8 +227,30 @@ pub enum DirectoryRow {
     Market(MarketId, Box<MarketSpec>, bool),
 }
 
+/// Where the database's part of the journal begins, when older blocks are in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The end of the last block that is in the archive.
+    pub after: Position,
+    /// Hash of that block.
+    pub hash: BlockHash,
+}
+
 /// The reading side of the log. Shared by any thread.
 pub trait Journal: Send + Sync {
+    /// Where the part begins that is not in the archive; `None` while nothing was archived.
+    fn beginning(&self) -> Option<Beginning> {
+        None
+    }
+
+    /// How a hold ended, where the archive has the block that ended it; the archive is not asked.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn archived_end(&self, _: Token) -> Result<Option<ArchivedEnd>, StoreError> {
+        Ok(None)
+    }
+
     /// The last block, checked; `None` while there is none.
     ///
     /// # Errors
@@ -259,6 +293,17 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// As [`Journal::directory`].
     fn supplies(&self) -> Result<Vec<(AssetId, Amount)>, StoreError>;
+}
+
+/// How a hold ended whose end is in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchivedEnd {
+    /// The commit_seq of its end.
+    pub seq: CommitSeq,
+    /// How it ended.
+    pub how: Resolution,
+    /// Whether it was a withdrawal's.
+    pub is_withdrawal: bool,
 }
 
 /// The derived families of the version store.
