@@ -138,13 +138,14 @@ impl Parts {
             let _ = folding.join();
             point!("stop.folded");
             stats.stop();
+            // What it is just moving it finishes, flushes included.
+            if let Some(archiver) = archiver {
+                archiver.stop();
+            }
             // What is being rewritten to forget would take its time; the next run goes on with it.
             forgetful.stop_compactions();
             if let Some(retention) = retention {
                 retention.stop();
-            }
-            if let Some(archiver) = archiver {
-                archiver.stop();
             }
         });
         Ok(Running { actors, finish })
