@@ -7,7 +7,7 @@ use crosslatch::cli::audit::audit_directory;
 use crosslatch::error::{Error, Reject};
 use crosslatch::request::{Action, Command, Outcome, Request};
 use crosslatch::store::audit::Failure;
-use crosslatch::types::{CommitSeq, Resolution, Token};
+use crosslatch::types::{BlockNumber, CommitSeq, Resolution, Token};
 
 use crate::support::{ETH, SOL, account, deposit, fresh, leg, prepare, resolve, scratch, swap};
 use crate::venue::{Venue, refusal};
@@ -105,6 +105,9 @@ fn what_is_archived_is_answered_as_before() {
     old.venue.engine().backup(&backup).expect("it is audited");
     let report = crosslatch::store::backup::restore(&backup, &restored).expect("it is audited");
     assert_eq!(report.end.seq, old.venue.seq());
+    let archived = report.archived.expect("part of it is elsewhere");
+    assert_eq!(archived.directory, room.path().join("archive"));
+    assert!(archived.upto > BlockNumber::default() && archived.upto < report.end.block);
     // To where it was moved, too; nothing of it is in the backup.
     let moved = room.path().join("moved");
     std::fs::rename(room.path().join("archive"), &moved).expect("one file system");

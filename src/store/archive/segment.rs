@@ -324,14 +324,17 @@ impl SegmentWriter {
     }
 }
 
+/// First block and place of each page.
+type Pages = Vec<(BlockNumber, u64)>;
+
 /// A segment that is open for reading. Shared by any thread.
 #[derive(Debug)]
 pub struct Segment {
     file: File,
     path: PathBuf,
     head: Head,
-    /// First block and place of each page; then where they end.
-    pages: Vec<(BlockNumber, u64)>,
+    pages: Pages,
+    /// Where the pages end.
     end: u64,
 }
 
@@ -466,11 +469,7 @@ fn damaged(path: &Path, what: &str) -> StoreError {
 }
 
 /// The pages of a segment, and where they end.
-fn read_index(
-    file: &File,
-    path: &Path,
-    head: &Head,
-) -> Result<(Vec<(BlockNumber, u64)>, u64), StoreError> {
+fn read_index(file: &File, path: &Path, head: &Head) -> Result<(Pages, u64), StoreError> {
     let wrong = |what: &str| damaged(path, what);
     let io = |error| failed("read", path, &error);
     let bytes = file.metadata().map_err(io)?.len();
