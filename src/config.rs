@@ -49,6 +49,14 @@ pub const KEY_NAME_BYTES_MAX: usize = 64;
 pub const KEY_ACCOUNTS_MAX: usize = 1_024;
 /// Most networks that one API key may be used from.
 pub const KEY_NETWORKS_MAX: usize = 32;
+/// A segment of the archive is closed once its blocks, unpacked, have so many bytes.
+pub const ARCHIVE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Most blocks of a segment of the archive.
+pub const ARCHIVE_SEGMENT_BLOCKS_MAX: u64 = 65_536;
+/// Segments of the archive that are kept open, with their indexes: 16 bytes for each 64 KiB.
+pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
+/// Longest age after which the journal is archived: a hundred years.
+pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -132,6 +140,9 @@ pub struct Limits {
     pub market_subscriptions_max: usize,
     /// Trades of a followed market that are remembered for those who are behind (about 16 bytes each).
     pub market_trades_kept_max: usize,
+    /// How old a block of the journal is, in seconds of logical time, before it is moved to the
+    /// archive, where there is one.
+    pub journal_archive_after_secs: u64,
 }
 
 impl Default for Limits {
@@ -164,6 +175,7 @@ impl Default for Limits {
             market_streams_max: 1_024,
             market_subscriptions_max: 128,
             market_trades_kept_max: 131_072,
+            journal_archive_after_secs: 30 * 24 * 3_600,
         }
     }
 }
@@ -230,7 +242,9 @@ impl Limits {
         between("event_streams_max", self.event_streams_max as u64, 0, 1 << 20)?;
         between("market_streams_max", self.market_streams_max as u64, 0, 1 << 20)?;
         between("market_subscriptions_max", self.market_subscriptions_max as u64, 1, 1 << 13)?;
-        between("market_trades_kept_max", self.market_trades_kept_max as u64, 1, 1 << 24)
+        between("market_trades_kept_max", self.market_trades_kept_max as u64, 1, 1 << 24)?;
+        let after = self.journal_archive_after_secs;
+        between("journal_archive_after_secs", after, 1, ARCHIVE_AFTER_SECS_MAX)
     }
 }
 

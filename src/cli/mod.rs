@@ -90,7 +90,13 @@ fn status_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => 2,
         Some(Error::Read(_) | Error::HistoryExpired { .. }) => 1,
-        Some(Error::Overloaded { .. } | Error::Stopped { .. } | Error::Storage(_)) | None => 4,
+        Some(
+            Error::Overloaded { .. }
+            | Error::Stopped { .. }
+            | Error::Storage(_)
+            | Error::Archive(_),
+        )
+        | None => 4,
     }
 }
 

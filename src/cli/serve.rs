@@ -48,6 +48,12 @@ pub struct ServeArgs {
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
+    /// Moves old blocks of the journal to this directory [default: none, everything stays]
+    #[arg(long, value_name = "DIR", env = "CROSSLATCH_JOURNAL_ARCHIVE_DIR")]
+    journal_archive_dir: Option<PathBuf>,
+    /// How old they are then, in seconds [default: 2592000, 30 days]
+    #[arg(long, value_name = "SECONDS", env = "CROSSLATCH_JOURNAL_ARCHIVE_AFTER_SECS")]
+    journal_archive_after_secs: Option<u64>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_CONFIG")]
     config: Option<PathBuf>,
@@ -64,6 +70,10 @@ impl ServeArgs {
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.log = self.log.unwrap_or(settings.log);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
+        settings.journal_archive_dir = self.journal_archive_dir.or(settings.journal_archive_dir);
+        let limits = &mut settings.limits;
+        limits.journal_archive_after_secs =
+            self.journal_archive_after_secs.unwrap_or(limits.journal_archive_after_secs);
         settings.validate()?;
         Ok(settings)
     }
@@ -81,6 +91,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let mut options = Options::new(&settings.data);
     options.limits = settings.limits.clone();
+    options.journal_archive_dir = settings.journal_archive_dir.clone();
     let app = App::new(Engine::start(options)?, exporter, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(serve(app, listener, &settings))?;

@@ -4,6 +4,7 @@
 //! data = "./data"
 //! listen = "127.0.0.1:7400"
 //! log = "json"
+//! journal_archive_dir = "/archive/venue"
 //!
 //! [limits]                # every field of `config::Limits`
 //! shards = 2
@@ -45,6 +46,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// How log lines are written.
     pub log: LogFormat,
+    /// Where old blocks of the journal go; without it they stay in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_archive_dir: Option<PathBuf>,
     /// Every limit of the engine.
     pub limits: Limits,
 }
@@ -55,6 +59,7 @@ impl Default for Settings {
             data: "./data".into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             log: LogFormat::default(),
+            journal_archive_dir: None,
             limits: Limits::default(),
         }
     }
@@ -145,13 +150,17 @@ mod tests {
 
     #[test]
     fn variables_stand_over_the_file_over_the_defaults() {
-        let file = file("listen = \"127.0.0.1:1\"\n[limits]\nshards = 3\nfold_requests_max = 7\n");
+        let text = "listen = \"127.0.0.1:1\"\njournal_archive_dir = \"/a\"\n[limits]\nshards = 3\n\
+                    fold_requests_max = 7\njournal_archive_after_secs = 60\n";
+        let file = file(text);
         let set = variables([("CROSSLATCH_LIMITS_SHARDS", "5"), ("PATH", "/bin")]);
         let settings = Settings::load(Some(file.path()), set).expect("valid");
         assert_eq!(settings.limits.shards, 5);
         assert_eq!(settings.limits.fold_requests_max, 7);
         assert_eq!(settings.limits.recent_ids_max, Limits::default().recent_ids_max);
         assert_eq!(settings.listen.port(), 1);
+        assert_eq!(settings.journal_archive_dir, Some("/a".into()));
+        assert_eq!(settings.limits.journal_archive_after_secs, 60);
         assert_eq!(settings.data, PathBuf::from("./data"));
         assert_eq!(settings.validate(), Ok(()));
     }

@@ -389,6 +389,10 @@ fn resolution(
     token: Token,
 ) -> Result<Option<Resolved>, StoreError> {
     let Some(number) = store.block_resolving(token)? else { return Ok(None) };
+    // The coordinator waits for no archive.
+    if let Some(end) = journal.archived_end(token)? {
+        return Ok(Some(end));
+    }
     let block = journal.block(number)?;
     let commit = block.as_ref().and_then(|block| {
         let (seq, how) = block.find_resolution(token)?;

@@ -5,7 +5,7 @@
 //! | `status` | means |
 //! |---|---|
 //! | `rejected` | refused: nothing changed, and nothing will under this request id unless the code is `malformed` or `overloaded` |
-//! | `failed` | the engine stopped before it could say: ask again by request id |
+//! | `failed` | the engine stopped before it could say, or cannot read what it would say: ask again by request id |
 //! | `unknown` | what was asked about is not known here |
 
 use axum::body::Body;
@@ -45,7 +45,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 40] = [
+pub const CODES: [Code; 41] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
@@ -76,6 +76,7 @@ pub const CODES: [Code; 40] = [
     code("too_many_orders", 409, "Too many orders are open"),
     code("would_take", 422, "A post-only order would trade at once"),
     code("history_expired", 410, "What was asked for is not remembered any more"),
+    code("archive_unavailable", 503, "The journal's archive cannot be read"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
     code("not_found", 404, "There is no such path"),
@@ -161,7 +162,7 @@ impl Problem {
         let known = CODES.iter().find(|known| known.name == code);
         let Code { name, http, title } = *known.expect("only documented codes are used");
         let status = match name {
-            "stopped" | "storage" => "failed",
+            "stopped" | "storage" | "archive_unavailable" => "failed",
             "unknown_request" | "unknown_link" | "not_found" => "unknown",
             _ => "rejected",
         };
@@ -401,6 +402,7 @@ impl From<Error> for Problem {
             Error::Overloaded { .. } => Self::new("overloaded", error.to_string()),
             Error::Stopped { .. } => Self::new("stopped", error.to_string()),
             Error::Storage(_) => Self::new("storage", error.to_string()),
+            Error::Archive(_) => Self::new("archive_unavailable", error.to_string()),
             Error::Config(malformed) => malformed.clone().into(),
             Error::Read(reject) => Self::reject(reject, None),
             Error::HistoryExpired { oldest } => {

@@ -122,6 +122,12 @@ pub enum KeyKind {
     Revoked = 29,
     /// What the venue takes.
     Operation = 30,
+    /// What a segment of the archive has.
+    Segment = 31,
+    /// Where the archive is.
+    ArchiveDirectory = 32,
+    /// How a hold ended whose end is in the archive.
+    ArchivedEnd = 33,
 }
 
 /// An index from ids to blocks. All have the same form.
@@ -191,6 +197,19 @@ pub const FORMAT: [u8; 1] = [KeyKind::Format as u8];
 pub const BOOT_EPOCH: [u8; 1] = [KeyKind::BootEpoch as u8];
 /// Where `meta` keeps the horizon.
 pub const HORIZON: [u8; 1] = [KeyKind::Horizon as u8];
+
+/// Where `meta` keeps the directory of the archive.
+pub const ARCHIVE_DIRECTORY: [u8; 1] = [KeyKind::ArchiveDirectory as u8];
+
+/// `tag | last block`: a seek to a block lands on the segment of the archive that has it.
+pub fn segment(last: BlockNumber) -> [u8; 9] {
+    joined(KeyKind::Segment, &[&last.get().to_be_bytes()])
+}
+
+/// `tag | token`: of holds whose end is in the archive.
+pub fn archived_end(token: Token) -> [u8; 17] {
+    joined(KeyKind::ArchivedEnd, &[&token.request().get().to_be_bytes()])
+}
 
 /// A tag, then parts in order.
 fn joined<const LEN: usize>(kind: KeyKind, parts: &[&[u8]]) -> [u8; LEN] {
@@ -615,7 +634,7 @@ mod tests {
 
         #[test]
         fn other_keys_are_not_taken_for_one(
-            tag in 0..28_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
+            tag in 0..34_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
         ) {
             let bytes = [&[tag], &bytes[..]].concat();
             let again = [
@@ -691,5 +710,8 @@ mod tests {
         assert_eq!(api_key(KeyNumber(1)), [28, 0, 0, 0, 1]);
         assert_eq!(revoked(KeyNumber(1)), [29, 0, 0, 0, 1]);
         assert_eq!(OPERATION, [30]);
+        assert_eq!(segment(BlockNumber::new(1)), [31, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(ARCHIVE_DIRECTORY, [32]);
+        assert_eq!(archived_end(Token::of(RequestId::new(3)))[..2], [33, 0]);
     }
 }

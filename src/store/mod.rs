@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
+use crate::coordinator::ids::Resolved;
 use crate::error;
 use crate::market::order::Price;
 use crate::market::{MarketSpec, OrderState};
@@ -43,6 +44,10 @@ use crate::types::{
 };
 
 pub mod account_orders;
+#[cfg(feature = "rocksdb")]
+pub mod archive;
+#[cfg(feature = "rocksdb")]
+pub mod archiver;
 pub mod audit;
 #[cfg(feature = "rocksdb")]
 pub mod backup;
@@ -72,7 +77,7 @@ pub mod unfolded;
 pub mod versions;
 
 use account_orders::{Asked, FoldedOrders};
-use journal::Block;
+use journal::{Block, BlockHash};
 use orders::StoredOrder;
 
 /// The format version of a data directory; any other one is refused.
@@ -113,7 +118,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Why the store cannot go on. Every one of them stops the engine, or keeps it from starting.
+/// Why the store cannot go on. Every one of them but [`StoreError::Archive`] stops the engine, or
+/// keeps it from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Another process (or another engine of this one) has the data directory.
@@ -154,6 +160,10 @@ pub enum StoreError {
     /// The disk or the operating system failed.
     #[error("{0}")]
     Io(String),
+    /// A file of the archive is missing, is not what was written, or cannot be read or written. Who
+    /// asked for what is in it has no answer; the engine goes on.
+    #[error("{0}")]
+    Archive(String),
 }
 
 impl StoreError {
@@ -170,7 +180,10 @@ impl StoreError {
 
 impl From<StoreError> for error::Error {
     fn from(error: StoreError) -> Self {
-        Self::Storage(error.to_string())
+        match error {
+            StoreError::Archive(what) => Self::Archive(what),
+            error => Self::Storage(error.to_string()),
+        }
     }
 }
 
@@ -223,8 +236,30 @@ pub enum DirectoryRow {
     Operation(Operation),
 }
 
+/// Where the database's part of the journal begins, when older blocks are in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The end of the last block that is in the archive.
+    pub after: Position,
+    /// Hash of that block.
+    pub hash: BlockHash,
+}
+
 /// The reading side of the log. Shared by any thread.
 pub trait Journal: Send + Sync {
+    /// Where the part begins that is not in the archive; `None` while nothing was archived.
+    fn beginning(&self) -> Option<Beginning> {
+        None
+    }
+
+    /// How a hold ended, where the archive has the block that ended it; the archive is not asked.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn archived_end(&self, _: Token) -> Result<Option<Resolved>, StoreError> {
+        Ok(None)
+    }
+
     /// The last block, checked; `None` while there is none.
     ///
     /// # Errors

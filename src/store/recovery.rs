@@ -22,7 +22,9 @@ use super::journal::{Block, BlockHash};
 use super::log_core::LogStart;
 use super::materializer::Folder;
 use super::orders::StoredOrder;
-use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
+use super::{
+    Applied, Beginning, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore,
+};
 use crate::access::ApiKey;
 use crate::directory::Directory;
 use crate::faults::{Bug, planted, point};
@@ -75,6 +77,7 @@ pub fn recover(
         check_mark(last.as_ref(), mark)?;
         check_mark_block(journal, mark)?;
     }
+    check_beginning(journal)?;
     let end = last.as_ref().map(Position::after).unwrap_or_default();
     let applied = store.applied()?;
     check_applied(applied, end)?;
@@ -131,9 +134,26 @@ pub fn check_mark(last: Option<&Block>, mark: Position) -> Result<(), StoreError
     Ok(())
 }
 
+/// Where older blocks are in the archive, the first of the others must follow them.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with the block that does not, or is missing.
+pub fn check_beginning(journal: &dyn Journal) -> Result<(), StoreError> {
+    let Some(Beginning { after, hash }) = journal.beginning() else { return Ok(()) };
+    let first = after.block.next();
+    let block = journal.block(first)?.ok_or_else(|| StoreError::block(first, "it is missing"))?;
+    let header = block.header();
+    if header.previous != hash || header.first_seq != after.seq.next() {
+        return Err(StoreError::block(first, "it does not follow the last block in the archive"));
+    }
+    Ok(())
+}
+
 /// The block that the mark names must be the one that was marked.
 fn check_mark_block(journal: &dyn Journal, mark: Position) -> Result<(), StoreError> {
-    if mark.block == BlockNumber::default() {
+    // Of a block in the archive, what was archived after it proves more than the mark.
+    let archived = journal.beginning().map_or(BlockNumber::default(), |it| it.after.block);
+    if mark.block <= archived {
         return Ok(());
     }
     match journal.block(mark.block)?.as_ref().map(Position::after) {

@@ -7,6 +7,7 @@ mod people;
 #[path = "../support/process.rs"]
 mod process;
 
+mod archive;
 mod bodies;
 mod directory;
 mod history;

@@ -6,6 +6,7 @@
 //!   manifest       how much there must be of the database's own table of contents (see `manifest`)
 //!   db/            RocksDB: journal and blocks (its index); versions, outcomes, records (derived);
 //!                  accounts, assets, meta
+//!                  (old blocks of the journal may be elsewhere: see `archive`)
 //!   ingest/        sorted files on their way into db/; leftovers of a crash are deleted
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! What RocksDB never reads (`OPTIONS-*`, `LOG`, `LOCK`, `IDENTITY`) may be anything, or missing:
 //! it is written anew.
 
+mod archived;
 mod blocks_cf;
 mod checkpoint;
 mod framing;
@@ -44,11 +46,12 @@ pub use checkpoint::{copy_at_rest, remove_traces};
 pub use journal_cf::RocksLog;
 pub use stats::{Stats, spawn_stats};
 
+use archived::Archived;
 use manifest::ManifestNote;
 use retention::Horizon;
 
 use super::mark::{self, Mark};
-use super::recovery::{Tail, check_applied, check_mark};
+use super::recovery::{Tail, check_applied, check_beginning, check_mark};
 use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, VersionStore, keys};
 use crate::faults::point;
 
@@ -75,6 +78,8 @@ pub struct RocksStore {
     options: FamilyOptions,
     /// What compactions obey.
     horizon: Horizon,
+    /// What of the journal is not in here any more.
+    archived: Archived,
     /// `None` where it was opened to look at only.
     manifest: Option<ManifestNote>,
     /// Held so that nobody else opens the directory; an engine's is in its [`RocksLog`].
@@ -265,6 +270,7 @@ fn read_all(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError
     let store = RocksStore::open_read_only(data, cache, None)?;
     store.check_format(mark)?;
     check_mark(store.last()?.as_ref(), mark)?;
+    check_beginning(&store)?;
     let applied = store.applied()?;
     check_applied(applied, store.last()?.as_ref().map(Position::after).unwrap_or_default())?;
     let mut tail = Tail::open(&store, applied.all().block)?;
@@ -354,10 +360,12 @@ impl RocksStore {
             read_only: false,
             options,
             horizon,
+            archived: Archived::default(),
             manifest: None,
             _shared_lock: lock,
         };
         store.load_horizon()?;
+        store.load_archived()?;
         Ok(store)
     }
 

@@ -1,5 +1,7 @@
 //! The store from outside its rooms: the core alone, then everything on a real RocksDB.
 
+#[cfg(feature = "rocksdb")]
+mod archive;
 mod core;
 #[cfg(feature = "rocksdb")]
 mod expiry;
