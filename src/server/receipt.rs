@@ -26,6 +26,7 @@ use super::trading::{SettlementBody, market_name};
 /// An answer as it stands in a response, alone or in a batch.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are receipts")]
 pub(super) enum Answer {
     /// It happened.
     Settled(ReceiptBody),

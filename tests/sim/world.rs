@@ -193,7 +193,7 @@ impl World {
             // Orders and amendments meet exclusive holds.
             (workload.modes_percent, workload.exclusive_percent) = (80, 80);
         }
-        let keys = Keys::new(workload.accounts, &mut rng);
+        let keys = Keys::new(workload.accounts, plan.seed, &mut rng);
         if keys.percent > 0 && rng.random_bool(0.5) {
             // Keys change while what was asked under them waits for exclusive holds.
             (workload.modes_percent, workload.exclusive_percent) = (80, 80);
