@@ -43,6 +43,8 @@ pub const CLIENT_ORDER_ID_BYTES_MAX: usize = 64;
 pub const GTD_MS_MAX: u64 = 366 * 24 * 3_600_000;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A request that takes as long is worth a line in the log, unless the operator says otherwise.
+pub const SLOW_REQUEST_MS: u64 = 1_000;
 
 /// What an operator may turn. The defaults suit two cores and 24 GiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

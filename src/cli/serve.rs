@@ -10,12 +10,12 @@
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::metrics;
 use crate::server::{self, App};
 
-use super::settings::{LogFormat, Settings};
+use super::settings::{LogFormat, LogLevel, Settings};
 
 /// How long a stop waits for connections to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -52,18 +52,39 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_CONFIG")]
     config: Option<PathBuf>,
     /// How log lines are written [default: text]
-    #[arg(long, value_name = "FORMAT", env = "CROSSLATCH_LOG")]
-    log: Option<LogFormat>,
+    #[arg(long, alias = "log", value_name = "FORMAT", env = "CROSSLATCH_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// How much is logged [default: info, or what RUST_LOG says]
+    #[arg(long, value_name = "LEVEL", env = "CROSSLATCH_LOG_LEVEL")]
+    log_level: Option<LogLevel>,
+    /// A request that takes as long gets a line in the log; 0 for every request [default: 1000]
+    #[arg(long, value_name = "MS", env = "CROSSLATCH_SLOW_REQUEST_MS")]
+    slow_request_ms: Option<u64>,
 }
 
 impl ServeArgs {
+    /// The settings file, if there is one.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Flags and their variables over file over defaults.
-    fn settings(self) -> Result<Settings, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Config`]: what cannot be read. Whether it is allowed is [`Settings::validate`]'s to say.
+    pub(super) fn load(self) -> Result<Settings, Error> {
         let mut settings = Settings::load(self.config.as_deref(), std::env::vars())?;
         settings.data = self.data.unwrap_or(settings.data);
         settings.listen = self.listen.unwrap_or(settings.listen);
-        settings.log = self.log.unwrap_or(settings.log);
+        settings.log_format = self.log_format.unwrap_or(settings.log_format);
+        settings.log_level = self.log_level.or(settings.log_level);
+        settings.slow_request_ms = self.slow_request_ms.unwrap_or(settings.slow_request_ms);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
+        Ok(settings)
+    }
+
+    fn settings(self) -> Result<Settings, Error> {
+        let settings = self.load()?;
         settings.validate()?;
         Ok(settings)
     }
@@ -75,7 +96,7 @@ impl ServeArgs {
 /// It cannot start: the settings, the socket, or the data directory.
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
-    start_log(settings.log);
+    start_log(settings.log_format, settings.log_level);
     let exporter = metrics::install()?;
     let listener = TcpListener::bind(settings.listen)
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -90,13 +111,17 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// Logs to standard error; `RUST_LOG` chooses what, by default `info`.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Logs to standard error. Where no level is set, `RUST_LOG` chooses what, by default `info`.
+fn start_log(format: LogFormat, level: Option<LogLevel>) {
+    let named = level.and_then(|level| Some(level.to_possible_value()?.get_name().to_owned()));
+    let filter = match named {
+        Some(level) => EnvFilter::new(level),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let started = match format {
         LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     // A program that embeds this command may have a log of its own.
     drop(started);
@@ -184,18 +209,23 @@ async fn stop_engine(engine: Engine) -> anyhow::Result<ExitCode> {
 }
 
 /// The signals that ask for a stop.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// Listens from now on. Call it in a runtime.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub(super) fn new() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The name of the next one.
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
