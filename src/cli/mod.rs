@@ -16,10 +16,12 @@ pub mod config;
 pub mod load;
 pub mod metrics;
 mod nearest;
+mod notify;
 pub mod replay;
 pub mod restore;
 pub mod serve;
 pub mod settings;
+mod starting;
 pub mod watch;
 
 use std::io;

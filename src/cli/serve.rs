@@ -1,17 +1,20 @@
 //! `crosslatch serve`: an engine on a data directory, answering over HTTP until it is told to stop.
 //!
 //! ```text
-//! settings ─► socket ─► engine (recovers) ─► "is ready" ─► serving ─┬─ SIGTERM ─► drain ─► stop ─► 0
-//!                                                                   └─ poisoned ─► drain ─► 4
+//! settings ─► socket ─► door (health) ─► engine (recovers) ─► "is ready" ─► serving
+//!                                                                             ├─ SIGTERM ─► drain ─► stop ─► 0
+//!                                                                             └─ poisoned ─► drain ─► 4
 //! ```
 //!
 //! The socket is taken first: a second server on the same port then fails before it touches the
-//! data. Until the engine has recovered, connections wait to be accepted.
+//! data. Until the engine has recovered, only health is answered. Whoever starts the process as a
+//! service that notifies is told of each step.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -23,10 +26,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::engine::{Engine, Options};
 use crate::error::Error;
-use crate::metrics;
-use crate::server::{self, App};
+use crate::metrics::{self, Exporter};
+use crate::server::{self, App, Door};
+use crate::store::start_progress::StartProgress;
 
+use super::notify::Notifier;
 use super::settings::{LogFormat, LogLevel, Settings};
+use super::starting;
 
 /// How long a stop waits for connections to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -100,11 +106,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let exporter = metrics::install()?;
     let listener = TcpListener::bind(settings.listen)
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
-    let mut options = Options::new(&settings.data);
-    options.limits = settings.limits.clone();
-    let app = App::new(Engine::start(options)?, exporter, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(app, listener, &settings))?;
+    let code = runtime.block_on(start_and_serve(exporter, listener, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
@@ -134,22 +137,72 @@ enum End {
     Broken(String),
 }
 
-async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::Result<ExitCode> {
+/// What is shared by the parts of a server's life.
+struct Serving {
+    signals: Signals,
+    notifier: Notifier,
+    /// Dropped to stop.
+    stop: oneshot::Sender<()>,
+    connections: JoinHandle<std::io::Result<()>>,
+    log_format: LogFormat,
+}
+
+async fn start_and_serve(
+    exporter: Exporter,
+    listener: TcpListener,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let notifier = Notifier::from_environment();
     let address = listener.local_addr()?;
     let (stop, stopping) = oneshot::channel::<()>();
     let stopping = async move {
         // A sender that is dropped is as good a sign.
         let _ = stopping.await;
     };
-    let mut serving = tokio::spawn(server::serve(app.clone(), listener, stopping));
-    say_ready(&app, address, settings)?;
+    let progress = Arc::new(StartProgress::default());
+    let door = Door::new(progress.clone(), exporter.clone());
+    let connections = tokio::spawn(server::serve(door.clone(), listener, stopping));
+    tracing::info!(%address, data = %settings.data.display(), "listening; the engine starts");
+    notifier.status("recovering");
+    keep_watch(&notifier);
+    let mut options = Options::new(&settings.data);
+    options.limits = settings.limits.clone();
+    let Some(engine) = starting::engine(options, &progress, &mut signals, &notifier).await? else {
+        tracing::info!("stopped before the engine had started");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let app = App::new(engine, exporter, &settings.limits);
+    door.open(app.clone(), settings.slow_request_ms);
+    let ready = say_ready(&app, address, settings)?;
+    notifier.ready(&ready);
+    let log_format = settings.log_format;
+    serve(app, Serving { signals, notifier, stop, connections, log_format }).await
+}
+
+/// Tells the watchdog, if there is one, that the network's side of the process turns. An engine that
+/// fails ends the process by itself.
+fn keep_watch(notifier: &Notifier) {
+    let Some(every) = notifier.watch_every() else { return };
+    let notifier = notifier.clone();
+    let mut ticks = tokio::time::interval(every);
+    tokio::spawn(async move {
+        loop {
+            ticks.tick().await;
+            notifier.alive();
+        }
+    });
+}
+
+async fn serve(app: App, serving: Serving) -> anyhow::Result<ExitCode> {
+    let Serving { mut signals, notifier, stop, connections: mut serving, log_format } = serving;
     let end = tokio::select! {
         name = signals.next() => End::Asked(name),
         cause = app.engine().poisoned() => End::Poisoned(cause),
         done = &mut serving => End::Broken(format!("{done:?}")),
     };
     app.stop();
+    notifier.stopping();
     drop(stop);
     match end {
         End::Asked(signal) => {
@@ -159,7 +212,10 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
         }
         End::Poisoned(cause) => {
             // Said first: what comes after may hang on the same disk.
-            eprintln!("crosslatch: the engine stopped: {cause}");
+            match log_format {
+                LogFormat::Text => eprintln!("crosslatch: the engine stopped: {cause}"),
+                LogFormat::Json => tracing::error!(cause, "the engine stopped"),
+            }
             drain(serving, &mut signals, DRAIN_FAILED).await;
             let engine = app.engine().clone();
             let threads = tokio::task::spawn_blocking(move || engine.stop());
@@ -176,16 +232,18 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
 }
 
 /// The one line that people and scripts wait for.
-fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<()> {
+fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<String> {
     let data = settings.data.display();
     let seq = app.engine().status().durable_seq;
     let shards = match settings.limits.shards {
         1 => "1 shard".into(),
         many => format!("{many} shards"),
     };
+    let ready = format!("ready on http://{address} (data {data}, {shards}, seq {seq})");
     let mut out = stdout().lock();
-    writeln!(out, "crosslatch is ready on http://{address} (data {data}, {shards}, seq {seq})")?;
-    out.flush()
+    writeln!(out, "crosslatch is {ready}")?;
+    out.flush()?;
+    Ok(ready)
 }
 
 /// Waits until every connection has had its answer; not for ever, and not past a second signal.

@@ -14,6 +14,7 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod door;
 mod extract;
 mod health;
 mod history;
@@ -22,6 +23,7 @@ mod json;
 mod keys;
 mod legs;
 mod listener;
+mod log;
 mod markets;
 mod names;
 mod orders;
@@ -42,16 +44,18 @@ use std::io;
 use std::net::TcpListener;
 
 use axum::Router;
+use axum::ServiceExt;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, patch, post, put};
-use tower_http::trace::TraceLayer;
 
+pub use door::Door;
 pub use state::App;
 
 use listener::Listener;
 
-/// Every path that the server answers.
-pub fn router(app: App) -> Router {
+/// Every path that the server answers. Requests that take `slow_request_ms` are logged.
+pub fn router(app: App, slow_request_ms: u64) -> Router {
     Router::new()
         .route("/v1/assets", get(assets::list))
         .route("/v1/assets/{asset}", put(assets::put).get(assets::get))
@@ -94,19 +98,19 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(health::method_not_allowed)
         // The extractor has a limit of its own, which it explains.
         .layer(DefaultBodyLimit::disable())
-        .layer(TraceLayer::new_for_http().on_failure(()))
+        .layer(from_fn_with_state(log::Slow::from_millis(slow_request_ms), log::watch))
         .with_state(app)
 }
 
-/// Answers on `listener` until `stop` is done, and then what is in flight.
+/// Answers at the door on `listener` until `stop` is done, and then what is in flight.
 ///
 /// # Errors
 /// The operating system refuses the socket.
 pub async fn serve(
-    app: App,
+    door: Door,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Listener::new(listener)?;
-    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
+    axum::serve(listener, door.into_make_service()).with_graceful_shutdown(stop).await
 }

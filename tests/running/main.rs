@@ -16,5 +16,10 @@ mod completions;
 mod config;
 mod hints;
 mod launch;
+mod logs;
+mod notify;
+mod packaging;
+#[cfg(feature = "faults")]
+mod starting;
 mod statuses;
 mod watch;

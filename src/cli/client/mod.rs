@@ -230,6 +230,9 @@ impl ServerArgs {
         if let Some(hint) = hints::of(&self.url, &answer.body) {
             eprintln!("{hint}");
         }
+        if word("code") == "recovering" {
+            return Ok(ExitCode::from(FAILED));
+        }
         if word("status") != "failed" {
             return Ok(ExitCode::from(REJECTED));
         }
