@@ -55,8 +55,13 @@ impl Launched {
     }
 
     /// SIGTERM, the end, and everything that was logged.
-    pub fn stop(mut self) -> (ExitStatus, String) {
+    pub fn stop(self) -> (ExitStatus, String) {
         self.ask_to_stop();
+        self.end()
+    }
+
+    /// The end that comes by itself, and everything that was logged.
+    pub fn end(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("it ran");
         let mut log = String::new();
         self.log.reopen().expect("the file").read_to_string(&mut log).expect("text");

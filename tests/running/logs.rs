@@ -81,3 +81,34 @@ fn levels_choose_what_is_logged() {
     assert_eq!((refused.len(), &refused[0]["message"]), (1, &json!("request refused")));
     assert_eq!(refused[0]["code"], "unknown_asset");
 }
+
+#[test]
+fn a_request_that_fails_gets_a_line_and_so_does_the_reason() {
+    let data = tempfile::tempdir().expect("a directory");
+    let serve = serve(data.path());
+    // No file may grow beyond half a mebibyte: a disk that is full soon.
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$0\" \"$@\""]);
+    limited.arg(serve.get_program()).args(serve.get_args()).args(["--log-format", "json"]);
+    limited.env("RUST_LOG", "warn");
+    let server = Launched::ready(limited);
+    let mut client = server.client();
+    populate(&mut client);
+    let mut sent = 10_000;
+    loop {
+        let swaps: Vec<Value> = (sent..sent + 100).map(|n| swap(n, 5_000, 1)).collect();
+        sent += 100;
+        if client.post("/v1/swaps:batch", &json!({"swaps": swaps})).status != 200 {
+            break;
+        }
+    }
+    let (status, log) = server.end();
+    assert_eq!(status.code(), Some(4), "{log}");
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let failed = lines.iter().find(|line| line["message"] == "request failed").expect("a line");
+    assert_eq!((&failed["code"], &failed["level"]), (&json!("stopped"), &json!("WARN")));
+    assert_eq!(failed["route"], "/v1/swaps:batch");
+    let reason = lines.iter().find(|line| line["message"] == "the engine stopped").expect("why");
+    assert_eq!(reason["level"], "ERROR");
+}

@@ -1,6 +1,6 @@
 //! `crosslatch watch` beside a server, and without one.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -96,4 +96,37 @@ fn it_sees_what_comes_and_survives_a_restart_of_the_server() {
     kill_process(pid, Signal::INT).expect("it runs");
     let ended = watch.child.wait().expect("it ran");
     assert_eq!(ended.code(), Some(0), "Ctrl-C is how it ends");
+}
+
+#[test]
+fn on_a_terminal_it_draws_in_place_and_q_ends_it() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Launched::ready(serve(data.path()));
+    let binary = env!("CARGO_BIN_EXE_crosslatch");
+    let line = format!("{binary} watch --interval 20ms --url http://{}", server.address);
+    // `script` gives it a terminal, of which this test has the other end.
+    let mut terminal = std::process::Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let spawned = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = spawned else {
+        eprintln!("SKIPPED: script (util-linux) is not installed, so no terminal was drawn on");
+        return;
+    };
+    let mut out = child.stdout.take().expect("piped");
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    let shown = |seen: &[u8], text: &str| String::from_utf8_lossy(seen).matches(text).count();
+    // Twice: in place, so from the corner on.
+    while shown(&seen, "\x1b[H") < 2 || shown(&seen, "durable D 0") < 2 {
+        let length = out.read(&mut buffer).expect("it draws");
+        assert_ne!(length, 0, "it ended: {}", String::from_utf8_lossy(&seen));
+        seen.extend(&buffer[..length]);
+    }
+    child.stdin.as_mut().expect("piped").write_all(b"ZZZq").expect("it listens");
+    out.read_to_end(&mut seen).expect("its end");
+    assert!(child.wait().expect("it ran").success());
+    let text = String::from_utf8_lossy(&seen);
+    let (drawn, after) = text.split_once("\x1b[?1049l").expect("the screen is given back");
+    assert!(drawn.contains("\x1b[?1049h") && !drawn.contains("ZZZ"), "keys are not shown: {drawn}");
+    assert!(after.contains("durable D 0"), "what was seen last stays: {after}");
 }
