@@ -103,10 +103,8 @@ impl Parts {
         limits.validate().map_err(Error::Config)?;
         let Foundation { journal, versions, mut log, mark, clock, ids } = foundation;
         let directory = Arc::new(Directory::new());
-        let fold_max = limits.fold_requests_max;
-        let stores = (&*journal, &*versions);
-        let recovered =
-            recovery::recover_watched(stores.0, stores.1, mark, &directory, fold_max, progress)?;
+        let (from, to, max) = (&*journal, &*versions, limits.fold_requests_max);
+        let recovered = recovery::recover_watched(from, to, mark, &directory, max, progress)?;
         let (holds, orders) = restore_open(&*versions)?;
         let open = (&holds[..], &orders[..]);
         let balances = restore_shards(&*versions, &recovered, &directory, &limits, open)?;
