@@ -59,6 +59,8 @@ pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
 pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A request that takes as long is worth a line in the log, unless the operator says otherwise.
+pub const SLOW_REQUEST_MS: u64 = 1_000;
 
 /// Events, and bytes of journal, that one turn of a stream reads at most before others have theirs.
 pub const STREAM_TURN_EVENTS_MAX: usize = 1_024;

@@ -3,7 +3,7 @@
 //! ```toml
 //! data = "./data"
 //! listen = "127.0.0.1:7400"
-//! log = "json"
+//! log_format = "json"
 //! journal_archive_dir = "/archive/venue"
 //!
 //! [limits]                # every field of `config::Limits`
@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Limits;
+use crate::config::{Limits, SLOW_REQUEST_MS};
 use crate::error::{Error, Malformed};
 
 /// Prefix of the variables that set limits.
-const LIMITS_VARIABLES: &str = "CROSSLATCH_LIMITS_";
+pub(super) const LIMITS_VARIABLES: &str = "CROSSLATCH_LIMITS_";
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -36,6 +36,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much is logged: this and all that is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What ends the server, or should.
+    Error,
+    /// What somebody should look at: requests that failed or took long.
+    Warn,
+    /// Starts, stops and how far they are.
+    Info,
+    /// Every refusal.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
 /// Everything that a server can be told before it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,10 +61,16 @@ pub struct Settings {
     /// The address of the HTTP server; port 0 takes a free one.
     pub listen: SocketAddr,
     /// How log lines are written.
-    pub log: LogFormat,
     /// Where old blocks of the journal go; without it they stay in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_archive_dir: Option<PathBuf>,
+    #[serde(alias = "log")]
+    pub log_format: LogFormat,
+    /// How much is logged; where it is not said, `RUST_LOG` chooses, and else `info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// A request that takes as long gets a line in the log; 0 for every request.
+    pub slow_request_ms: u64,
     /// Every limit of the engine.
     pub limits: Limits,
 }
@@ -58,8 +80,10 @@ impl Default for Settings {
         Self {
             data: "./data".into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
-            log: LogFormat::default(),
             journal_archive_dir: None,
+            log_format: LogFormat::default(),
+            log_level: None,
+            slow_request_ms: SLOW_REQUEST_MS,
             limits: Limits::default(),
         }
     }

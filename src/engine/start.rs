@@ -14,6 +14,7 @@ use crate::store::archiver::{self, Archiver, ArchiverHandle};
 use crate::store::durable::Progress;
 use crate::store::retention;
 use crate::store::rocks::{self, RocksStore};
+use crate::store::start_progress::StartProgress;
 
 use super::assembly::{Foundation, Parts};
 use super::{Engine, IdSource, Options, Running};
@@ -33,11 +34,24 @@ impl Engine {
     /// # Errors
     /// As [`Engine::start`].
     pub fn start_with_clock(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Self::start_watched(options, clock, &StartProgress::default())
+    }
+
+    /// The same, which says how far it is, and can be asked to stop.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; [`Error::Storage`] when it was asked to stop.
+    pub fn start_watched(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        progress: &StartProgress,
+    ) -> Result<Self, Error> {
         let Options { data, limits, durability, journal_archive_dir } = options;
         limits.validate().map_err(Error::Config)?;
-        let (store, foundation) = found(&data, durability, clock)?;
+        let (store, foundation) = found(&data, durability, clock, progress)?;
         let keeping = Keeping::new(&store, &limits, journal_archive_dir.as_deref())?;
-        let (mut engine, parts) = Parts::assemble(limits, foundation)?;
+        let (mut engine, parts) = Parts::assemble_watched(limits, foundation, progress)?;
+        progress.check()?;
         let inner = Arc::get_mut(&mut engine.inner).expect("nobody else has it yet");
         inner.rocks = Some(store.clone());
         let running = parts.spawn(&store, keeping)?;
@@ -51,8 +65,9 @@ fn found(
     data: &Path,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    progress: &StartProgress,
 ) -> Result<(Arc<RocksStore>, Foundation), Error> {
-    let opened = rocks::open(data, durability)?;
+    let opened = rocks::open_watched(data, durability, progress)?;
     let store = opened.store;
     let foundation = Foundation {
         journal: store.clone(),

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::metrics::Exporter;
+
 use super::openapi::schemas::Health;
 use super::problem::Problem;
 use super::receipt::json;
@@ -52,7 +54,12 @@ pub(super) async fn version() -> Response {
 
 /// Everything measured so far.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = blocking(move || app.exporter().render()).await?;
+    metrics_of(app.exporter().clone()).await
+}
+
+/// The same, where there is no engine yet.
+pub(super) async fn metrics_of(exporter: Exporter) -> Result<Response, Problem> {
+    let text = blocking(move || exporter.render()).await?;
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }
 

@@ -14,6 +14,7 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod door;
 mod events;
 mod extract;
 mod feed;
@@ -24,6 +25,7 @@ mod json;
 mod keys;
 mod legs;
 mod listener;
+mod log;
 mod markets;
 mod names;
 mod openapi;
@@ -48,22 +50,24 @@ use std::io;
 use std::net::TcpListener;
 
 use axum::Router;
+use axum::ServiceExt;
 use axum::extract::DefaultBodyLimit;
-use tower_http::trace::TraceLayer;
+use axum::middleware::from_fn_with_state;
 
+pub use door::Door;
 pub use state::App;
 
 use listener::Listener;
 use openapi::{Call, about};
 
-/// Every path that the server answers.
-pub fn router(app: App) -> Router {
+/// Every path that the server answers. Requests that take `slow_request_ms` are logged.
+pub fn router(app: App, slow_request_ms: u64) -> Router {
     openapi::router(calls())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
         // The extractor has a limit of its own, which it explains.
         .layer(DefaultBodyLimit::disable())
-        .layer(TraceLayer::new_for_http().on_failure(()))
+        .layer(from_fn_with_state(log::Slow::from_millis(slow_request_ms), log::watch))
         .with_state(app)
 }
 
@@ -131,23 +135,27 @@ pub fn openapi() -> serde_json::Value {
     openapi::document(calls())
 }
 
-/// Answers on `listener` until `stop` is done, and then what is in flight.
+/// Answers at the door on `listener` until `stop` is done, and then what is in flight.
 ///
 /// # Errors
 /// The operating system refuses the socket.
 pub async fn serve(
-    app: App,
+    door: Door,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Listener::new(listener)?;
-    let stopping = app.clone();
+    let opened = door.clone();
     let stop = async move {
         stop.await;
         // What streams would go on for ever.
-        stopping.stop();
+        if let Some(app) = opened.app() {
+            app.stop();
+        }
     };
-    axum::serve(listener, router(app.clone())).with_graceful_shutdown(stop).await?;
-    app.streams().closed().await;
+    axum::serve(listener, door.clone().into_make_service()).with_graceful_shutdown(stop).await?;
+    if let Some(app) = door.app() {
+        app.streams().closed().await;
+    }
     Ok(())
 }

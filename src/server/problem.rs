@@ -25,7 +25,7 @@ use super::json::NotAnObject;
 use super::openapi::schemas::{Base64, ProblemCode, ProblemStatus, Seq, Timestamp};
 use super::trading::FaultBody;
 
-/// Seconds after which a caller that met `overloaded` may try again.
+/// Seconds after which a caller that met `overloaded` or `recovering` may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// One documented code.
@@ -45,7 +45,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 41] = [
+pub const CODES: [Code; 42] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
@@ -85,9 +85,19 @@ pub const CODES: [Code; 41] = [
     code("body_too_large", 413, "The body is too large"),
     code("unsupported_media_type", 415, "The body is not declared as JSON"),
     code("overloaded", 503, "Too much is in flight"),
+    code("recovering", 503, "The server is not ready yet"),
     code("stopped", 503, "The engine has stopped"),
     code("storage", 500, "The store has failed"),
 ];
+
+/// What the log is told of a response that is a problem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// Its code.
+    pub(super) code: &'static str,
+    /// The request that it is about, if it says so.
+    pub(super) request_id: Option<RequestId>,
+}
 
 /// A refusal or failure on its way out. Boxed, as it travels in every `Result` of the server.
 #[derive(Clone, Debug, Serialize)]
@@ -424,10 +434,12 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
-        if self.code() == "overloaded" {
+        if ["overloaded", "recovering"].contains(&self.code()) {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             headers.insert(header::RETRY_AFTER, seconds);
         }
+        let told = Told { code: self.code(), request_id: self.0.request_id };
+        response.extensions_mut().insert(told);
         response
     }
 }

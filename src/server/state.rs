@@ -22,6 +22,7 @@ use crate::types::RequestId;
 
 use super::backups::Backups;
 use super::extract::BODIES_KIB_MAX;
+use super::log;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
@@ -157,7 +158,9 @@ impl App {
 
     /// An id for a request whose caller gave none.
     pub(super) fn fresh_id(&self) -> RequestId {
-        self.0.ids.next()
+        let id = self.0.ids.next();
+        log::of_request(id);
+        id
     }
 
     /// Counts a request of that [`crate::request::Command::kind`] which the engine never sees

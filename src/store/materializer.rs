@@ -359,6 +359,8 @@ impl Materializer {
         let poison = shared.poison.clone();
         let drainer =
             Drainer { drains: drains.clone(), applied: Arc::clone(&shared.applied), poison };
+        let metrics = MaterializerMetrics::new();
+        metrics.applied_seq(applied.all().seq.get());
         let this = Self {
             folder: Folder::new(applied),
             shared,
@@ -369,7 +371,7 @@ impl Materializer {
             _drains: drains,
             room,
             oldest_nanos: 0,
-            metrics: MaterializerMetrics::new(),
+            metrics,
         };
         (this, MaterializerInput { blocks, folded }, drainer)
     }

@@ -73,6 +73,7 @@ pub mod retention;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod snapshots;
+pub mod start_progress;
 pub mod unfolded;
 pub mod versions;
 

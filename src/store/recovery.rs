@@ -22,6 +22,7 @@ use super::journal::{Block, BlockHash};
 use super::log_core::LogStart;
 use super::materializer::Folder;
 use super::orders::StoredOrder;
+use super::start_progress::{Phase, StartProgress};
 use super::{
     Applied, Beginning, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore,
 };
@@ -72,6 +73,22 @@ pub fn recover(
     directory: &Directory,
     fold_requests_max: usize,
 ) -> Result<Recovered, StoreError> {
+    let progress = StartProgress::default();
+    recover_watched(journal, store, mark, directory, fold_requests_max, &progress)
+}
+
+/// [`recover`], which says how far it is.
+///
+/// # Errors
+/// As [`recover`]; also when it is asked to stop.
+pub fn recover_watched(
+    journal: &dyn Journal,
+    store: &dyn VersionStore,
+    mark: Position,
+    directory: &Directory,
+    fold_requests_max: usize,
+    progress: &StartProgress,
+) -> Result<Recovered, StoreError> {
     let last = journal.last()?;
     if !planted(Bug::IgnoreMark) {
         check_mark(last.as_ref(), mark)?;
@@ -82,6 +99,7 @@ pub fn recover(
     let applied = store.applied()?;
     check_applied(applied, end)?;
     point!("recover.checked");
+    progress.enter(Phase::Folding, end.block.get() - applied.all().block.get());
     let mut tail = Tail::open(journal, applied.all().block)?;
     check_applied_inside(applied, tail.at)?;
     let mut folder = Folder::new(applied);
@@ -90,6 +108,7 @@ pub fn recover(
         check_applied_inside(applied, Position::after(&block))?;
         folder.add(&block);
         folded_blocks += 1;
+        progress.block()?;
         if folder.is_full(fold_requests_max) {
             point!("recover.fold");
             folded_requests += folder.requests() as u64;
@@ -104,6 +123,7 @@ pub fn recover(
     if tail.at != end {
         return Err(StoreError::block(tail.at.block.next(), "it is missing"));
     }
+    progress.enter(Phase::Loading, 0);
     fill(directory, journal)?;
     point!("recover.directory");
     Ok(Recovered {

@@ -48,7 +48,7 @@ pub(super) struct Answer {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(super) enum Unanswered {
+pub(in crate::cli) enum Unanswered {
     /// There is no server: nothing was sent.
     Unreachable(String),
     /// It was sent, or may have been.
@@ -69,13 +69,7 @@ impl fmt::Display for Unanswered {
 /// # Errors
 /// No answer, or something that no server of this kind says.
 pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        // A loopback address is no business of a proxy's.
-        .proxy(None)
-        .build();
-    let agent = Agent::new_with_config(config);
+    let agent = agent(PATIENCE);
     let url = format!("{url}{}", call.path);
     let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
     let json = "application/json";
@@ -102,6 +96,36 @@ pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
         return Err(foreign());
     }
     Ok(Answer { is_done, body, text })
+}
+
+fn agent(patience: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(patience))
+        // A loopback address is no business of a proxy's.
+        .proxy(None)
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// Fetches a page that is text, as metrics are.
+///
+/// # Errors
+/// No answer within `patience`, or one that is not of success.
+pub(in crate::cli) fn text(
+    url: &str,
+    path: &str,
+    patience: Duration,
+) -> Result<String, Unanswered> {
+    let sent = agent(patience).get(format!("{url}{path}")).call();
+    let mut response = sent.map_err(|error| unanswered(&error))?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
+    match status.is_success() {
+        true => Ok(text),
+        false => Err(Unanswered::Broken(format!("{path} was answered with status {status}"))),
+    }
 }
 
 fn unanswered(error: &Error) -> Unanswered {

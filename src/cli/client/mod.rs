@@ -11,13 +11,15 @@
 
 pub(super) mod backup;
 mod directory;
-mod http;
+mod hints;
+pub(super) mod http;
 mod look;
 mod market;
 mod operate;
 mod order;
 mod settle;
 mod show;
+mod status;
 mod value;
 mod words;
 
@@ -32,6 +34,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, SystemClock};
 use crate::types::RequestId;
 
+pub(in crate::cli) use hints::unreachable;
 use http::{Call, Method, Unanswered};
 
 /// The exit status for a refusal.
@@ -86,6 +89,8 @@ pub enum ClientCommand {
     History(look::HistoryArgs),
     /// Shows the value under a key, now or as of a seq.
     Key(look::KeyArgs),
+    /// Says whether the server is ready for work; for health checks.
+    Status(status::StatusArgs),
 }
 
 /// Runs a client command.
@@ -116,6 +121,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),
         ClientCommand::Key(args) => look::key(args),
+        ClientCommand::Status(args) => status::status(args),
     }
 }
 
@@ -131,10 +137,10 @@ pub struct ServerArgs {
         default_value = "http://127.0.0.1:7400",
         value_parser = words::url
     )]
-    url: String,
+    pub(in crate::cli) url: String,
     /// Prints the answer's JSON.
     #[arg(long, global = true)]
-    json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// Under which id a change goes.
@@ -149,6 +155,11 @@ impl IdArgs {
     fn id(&self) -> RequestId {
         given_or_fresh(self.request_id)
     }
+}
+
+/// Whether one of the answers to many is a refusal.
+fn is_refused(result: &Value) -> bool {
+    result["status"] == "rejected"
 }
 
 /// The id that is given, or a fresh one. That is said, so that the call can be repeated whatever
@@ -197,10 +208,15 @@ impl ServerArgs {
             Ok(answer) => answer,
             Err(unanswered) => {
                 eprintln!("crosslatch: {unanswered}");
+                if let Unanswered::Unreachable(_) = unanswered {
+                    eprintln!("{}", unreachable(&self.url));
+                }
                 self.say_how_to_ask(id, &unanswered);
                 return Ok(ExitCode::from(FAILED));
             }
         };
+        let parts = answer.body["results"].as_array();
+        let is_partly_refused = parts.is_some_and(|parts| parts.iter().any(is_refused));
         let mut out = stdout().lock();
         if self.json {
             writeln!(out, "{}", answer.text.trim_end())?;
@@ -210,10 +226,20 @@ impl ServerArgs {
         }
         out.flush()?;
         if answer.is_done {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(if is_partly_refused {
+                ExitCode::from(REJECTED)
+            } else {
+                ExitCode::SUCCESS
+            });
         }
         let word = |name: &str| answer.body[name].as_str().unwrap_or_default();
         eprintln!("crosslatch: {}: {}: {}", word("status"), word("code"), word("detail"));
+        if let Some(hint) = hints::of(&self.url, &answer.body) {
+            eprintln!("{hint}");
+        }
+        if word("code") == "recovering" {
+            return Ok(ExitCode::from(FAILED));
+        }
         if word("status") != "failed" {
             return Ok(ExitCode::from(REJECTED));
         }

@@ -14,8 +14,8 @@ use crate::types::{Amount, RequestId};
 
 use super::http::{Call, Method};
 use super::look::{text, with_query};
-use super::words::{Members, members};
-use super::{IdArgs, ServerArgs};
+use super::words::{self, Members, members};
+use super::{IdArgs, ServerArgs, is_refused};
 
 /// `crosslatch order`.
 #[derive(Debug, Args)]
@@ -40,6 +40,7 @@ enum OrderAction {
     /// Shows an account's orders, newest first.
     List {
         /// The account.
+        #[arg(value_parser = words::account)]
         account: u64,
         #[command(flatten)]
         which: WhichArgs,
@@ -93,6 +94,7 @@ pub struct OrdersArgs {
 #[derive(Debug, Args)]
 struct PlaceArgs {
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// The market.
     market: String,
@@ -213,6 +215,7 @@ pub struct CancelAllArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// In one market only.
     #[arg(long, value_name = "NAME")]
@@ -294,7 +297,7 @@ fn change(
 }
 
 /// What people are shown of a receipt: the order's members beside the request's, and of many
-/// markets one row for each order that ended.
+/// markets one row for each order that ended, and one for each part that was refused.
 fn dress(answer: &mut Value) {
     let Value::Object(receipt) = answer else { return };
     if let Some(mut order) = receipt.remove("order") {
@@ -314,7 +317,19 @@ fn dress(answer: &mut Value) {
             orders.into_iter().map(with).collect::<Vec<Value>>()
         };
         receipt.insert("orders".into(), results.iter().flat_map(of).collect());
+        let refused: Value =
+            results.iter().filter(|result| is_refused(result)).map(refusal).collect();
+        if refused != json!([]) {
+            receipt.insert("refused".into(), refused);
+        }
     }
+}
+
+/// What people are shown of the refusal of one part.
+fn refusal(problem: &Value) -> Value {
+    let told = ["market", "account", "code", "detail", "request_id"];
+    let member = |name: &str| Some((name.to_owned(), problem.get(name)?.clone()));
+    Value::Object(told.into_iter().filter_map(member).collect())
 }
 
 /// `status` is what became of the request; an order's own is its `state`.
@@ -346,12 +361,14 @@ mod tests {
             {"market": "A-B", "orders": [{"order_id": "o"}]},
             {"market": "C-D", "orders": []},
             {"market": "E-F", "orders": [{"order_id": "p"}]},
+            {"status": "rejected", "code": "c", "title": "t", "detail": "d", "request_id": "r"},
         ]});
         dress(&mut receipt);
         assert_eq!(
             receipt,
             json!({"orders": [{"order_id": "o", "market": "A-B"},
-                              {"order_id": "p", "market": "E-F"}]})
+                              {"order_id": "p", "market": "E-F"}],
+                   "refused": [{"code": "c", "detail": "d", "request_id": "r"}]})
         );
     }
 }

@@ -42,6 +42,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+pub(in crate::cli) use args::parse_duration;
 pub use args::{Funds, LoadArgs, Mode, Skew};
 
 use crate::clock::{Clock, SystemClock};
