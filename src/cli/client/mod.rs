@@ -11,6 +11,7 @@
 
 pub(super) mod backup;
 mod directory;
+mod events;
 mod http;
 mod look;
 mod market;
@@ -81,6 +82,8 @@ pub enum ClientCommand {
     History(look::HistoryArgs),
     /// Shows the value under a key, now or as of a seq.
     Key(look::KeyArgs),
+    /// Prints what happens, one JSON object a line.
+    Events(events::EventsArgs),
 }
 
 /// Runs a client command.
@@ -109,6 +112,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),
         ClientCommand::Key(args) => look::key(args),
+        ClientCommand::Events(args) => events::events(args),
     }
 }
 
