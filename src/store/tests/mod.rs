@@ -2,6 +2,8 @@
 
 mod core;
 #[cfg(feature = "rocksdb")]
+mod cursor;
+#[cfg(feature = "rocksdb")]
 mod expiry;
 #[cfg(feature = "rocksdb")]
 mod node;
