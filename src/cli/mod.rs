@@ -13,6 +13,7 @@ pub mod backup;
 pub mod client;
 pub mod load;
 pub mod metrics;
+pub mod openapi;
 pub mod replay;
 pub mod restore;
 pub mod serve;
@@ -49,6 +50,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Looks at what the server measures.
     Metrics(metrics::MetricsArgs),
+    /// Writes the OpenAPI document of the server's HTTP interface.
+    Openapi,
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Restore(args) => restore::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Metrics(args) => metrics::run(args),
+        Command::Openapi => openapi::run(),
         Command::Client(command) => client::run(command),
     };
     done.unwrap_or_else(|error| {

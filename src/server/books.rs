@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 use crate::market::MarketSpec;
@@ -12,6 +13,7 @@ use crate::store::order_reads::Trade;
 use crate::types::{AccountId, Amount, CommitSeq, MarketId, RequestId};
 
 use super::json;
+use super::openapi::schemas::{Digits, Seq, Side, SignedDigits, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::receipt::{self, rfc_3339};
@@ -19,26 +21,32 @@ use super::state::{App, blocking};
 use super::trading::{SIDES, units, word};
 
 /// Levels of a side where nothing is said of them.
-const DEPTH: usize = 100;
+pub(super) const DEPTH: usize = 100;
 /// Most levels of a side.
-const DEPTH_MAX: u64 = 10_000;
+pub(super) const DEPTH_MAX: u64 = 10_000;
 /// Commits with trades on a page where nothing is said of them.
-const LIMIT: usize = 100;
+pub(super) const LIMIT: usize = 100;
 /// Most of them.
-const LIMIT_MAX: u64 = 1_000;
+pub(super) const LIMIT_MAX: u64 = 1_000;
 
-#[derive(Serialize)]
-struct BookBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Book)]
+pub(super) struct BookBody {
     market: Box<str>,
+    #[schema(value_type = Seq)]
     seq: String,
+    #[schema(required = true, value_type = Option<Digits>)]
     last_price: Option<String>,
     bids: Vec<LevelBody>,
     asks: Vec<LevelBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Level)]
 struct LevelBody {
+    #[schema(value_type = Digits)]
     price: String,
+    #[schema(value_type = Digits)]
     quantity: String,
     orders: u32,
 }
@@ -75,28 +83,38 @@ pub(super) async fn book(
     Ok(receipt::json(StatusCode::OK, &body))
 }
 
-#[derive(Serialize)]
-struct TradesBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Trades)]
+pub(super) struct TradesBody {
     market: Box<str>,
     trades: Vec<TradeBody>,
     /// Where the next page begins, if there may be one: its `after`.
+    #[schema(required = true, value_type = Option<Seq>)]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Trade)]
 struct TradeBody {
+    #[schema(value_type = Seq)]
     seq: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     /// Which way the order went that came.
+    #[schema(value_type = Side)]
     side: &'static str,
+    #[schema(value_type = Digits)]
     price: String,
     quantity: Amount,
+    #[schema(value_type = Digits)]
     notional: String,
     /// What came: an order, or the amendment of one.
     request_id: RequestId,
     maker_order_id: RequestId,
     maker_account: AccountId,
+    #[schema(value_type = SignedDigits)]
     taker_fee: String,
+    #[schema(value_type = SignedDigits)]
     maker_fee: String,
 }
 

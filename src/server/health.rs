@@ -4,21 +4,26 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::openapi::schemas::Health;
 use super::problem::Problem;
 use super::receipt::json;
 use super::state::{App, blocking};
 
 /// Content type of Prometheus' text format.
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Status)]
+pub(super) struct Status {
+    #[schema(value_type = Health)]
     status: &'static str,
 }
 
-#[derive(Serialize)]
-struct Version {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Version)]
+pub(super) struct Version {
     name: &'static str,
     version: &'static str,
 }

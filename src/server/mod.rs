@@ -26,6 +26,7 @@ mod legs;
 mod listener;
 mod markets;
 mod names;
+mod openapi;
 mod orders;
 mod prepared;
 pub mod problem;
@@ -47,61 +48,84 @@ use std::net::TcpListener;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, patch, post, put};
 use tower_http::trace::TraceLayer;
 
 pub use state::App;
 
 use listener::Listener;
+use openapi::{Call, about};
 
 /// Every path that the server answers.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/assets", get(assets::list))
-        .route("/v1/assets/{asset}", put(assets::put).get(assets::get))
-        .route("/v1/accounts/{account}", put(accounts::put).get(accounts::get))
-        .route("/v1/accounts/{account}/links", post(accounts::link))
-        .route("/v1/accounts/{account}/links/{chain_id}", delete(accounts::unlink))
-        .route("/v1/accounts/{account}/balances", get(reads::balances))
-        .route("/v1/accounts/{account}/history", get(history::get))
-        .route("/v1/links/{chain_id}/{address}", get(accounts::by_address))
-        .route("/v1/deposits", post(transfers::deposit))
-        .route("/v1/withdrawals", post(withdrawals::open))
-        .route("/v1/withdrawals/{id}", get(withdrawals::get))
-        .route("/v1/withdrawals/{id}/confirm", post(withdrawals::confirm))
-        .route("/v1/withdrawals/{id}/cancel", post(withdrawals::cancel))
-        .route("/v1/swaps", post(swaps::one))
-        .route("/v1/swaps:batch", post(swaps::batch))
-        .route("/v1/swaps/{request_id}", get(reads::outcome))
-        .route("/v1/prepared", post(prepared::prepare))
-        .route("/v1/prepared/{token}", get(prepared::get))
-        .route("/v1/prepared/{token}/commit", post(prepared::commit))
-        .route("/v1/prepared/{token}/rollback", post(prepared::rollback))
-        .route("/v1/transactions", post(transactions::transact))
-        .route("/v1/keys/{key}", get(keys::get))
-        .route("/v1/markets", get(markets::list))
-        .route("/v1/markets/{market}", put(markets::put).get(markets::get))
-        .route("/v1/markets/{market}/halt", post(markets::halt))
-        .route("/v1/markets/{market}/resume", post(markets::resume))
-        .route("/v1/markets/{market}/book", get(books::book))
-        .route("/v1/markets/{market}/trades", get(books::trades))
-        .route("/v1/orders", post(orders::place).delete(orders::cancel_all).get(standing::list))
-        .route("/v1/orders/{id}", patch(orders::amend).delete(orders::cancel).get(standing::get))
-        .route("/v1/requests/{request_id}", get(reads::outcome))
-        .route("/v1/events", get(events::get))
-        .route("/v1/stream", get(stream::get))
-        .route("/v1/audit", get(reads::audit))
-        .route("/v1/backups", post(backups::post))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/version", get(health::version))
-        .route("/metrics", get(health::metrics))
+    openapi::router(calls())
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
         // The extractor has a limit of its own, which it explains.
         .layer(DefaultBodyLimit::disable())
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
+}
+
+/// Every call: the router and the document are made of this.
+fn calls() -> Vec<Call> {
+    vec![
+        Call::get("/v1/assets", assets::list, about::list_assets),
+        Call::put("/v1/assets/{asset}", assets::put, about::put_asset),
+        Call::get("/v1/assets/{asset}", assets::get, about::get_asset),
+        Call::put("/v1/accounts/{account}", accounts::put, about::put_account),
+        Call::get("/v1/accounts/{account}", accounts::get, about::get_account),
+        Call::post("/v1/accounts/{account}/links", accounts::link, about::add_link),
+        Call::delete(
+            "/v1/accounts/{account}/links/{chain_id}",
+            accounts::unlink,
+            about::remove_link,
+        ),
+        Call::get("/v1/accounts/{account}/balances", reads::balances, about::get_balances),
+        Call::get("/v1/accounts/{account}/history", history::get, about::get_history),
+        Call::get("/v1/links/{chain_id}/{address}", accounts::by_address, about::get_link),
+        Call::post("/v1/deposits", transfers::deposit, about::deposit),
+        Call::post("/v1/withdrawals", withdrawals::open, about::withdraw),
+        Call::get("/v1/withdrawals/{id}", withdrawals::get, about::get_withdrawal),
+        Call::post("/v1/withdrawals/{id}/confirm", withdrawals::confirm, about::confirm_withdrawal),
+        Call::post("/v1/withdrawals/{id}/cancel", withdrawals::cancel, about::cancel_withdrawal),
+        Call::post("/v1/swaps", swaps::one, about::swap),
+        Call::post("/v1/swaps:batch", swaps::batch, about::swap_batch),
+        Call::get("/v1/swaps/{request_id}", reads::outcome, about::get_swap),
+        Call::post("/v1/prepared", prepared::prepare, about::prepare),
+        Call::get("/v1/prepared/{token}", prepared::get, about::get_prepared),
+        Call::post("/v1/prepared/{token}/commit", prepared::commit, about::commit),
+        Call::post("/v1/prepared/{token}/rollback", prepared::rollback, about::rollback),
+        Call::post("/v1/transactions", transactions::transact, about::transact),
+        Call::get("/v1/keys/{key}", keys::get, about::get_key),
+        Call::get("/v1/markets", markets::list, about::list_markets),
+        Call::put("/v1/markets/{market}", markets::put, about::put_market),
+        Call::get("/v1/markets/{market}", markets::get, about::get_market),
+        Call::post("/v1/markets/{market}/halt", markets::halt, about::halt_market),
+        Call::post("/v1/markets/{market}/resume", markets::resume, about::resume_market),
+        Call::get("/v1/markets/{market}/book", books::book, about::get_book),
+        Call::get("/v1/markets/{market}/trades", books::trades, about::get_trades),
+        Call::post("/v1/orders", orders::place, about::place_order),
+        Call::delete("/v1/orders", orders::cancel_all, about::cancel_orders),
+        Call::get("/v1/orders", standing::list, about::list_orders),
+        Call::patch("/v1/orders/{id}", orders::amend, about::amend_order),
+        Call::delete("/v1/orders/{id}", orders::cancel, about::cancel_order),
+        Call::get("/v1/orders/{id}", standing::get, about::get_order),
+        Call::get("/v1/requests/{request_id}", reads::outcome, about::get_outcome),
+        Call::get("/v1/events", events::get, about::get_events),
+        Call::get("/v1/stream", stream::get, about::get_stream),
+        Call::get("/v1/audit", reads::audit, about::audit),
+        Call::post("/v1/backups", backups::post, about::back_up),
+        Call::get("/livez", health::livez, about::livez),
+        Call::get("/readyz", health::readyz, about::readyz),
+        Call::get("/version", health::version, about::version),
+        Call::get("/metrics", health::metrics, about::metrics),
+        Call::get("/openapi.json", openapi::get, about::openapi),
+    ]
+}
+
+/// The OpenAPI document of the server, as a JSON value.
+pub fn openapi() -> serde_json::Value {
+    openapi::document(calls())
 }
 
 /// Answers on `listener` until `stop` is done, and then what is in flight.

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, Malformed, OrderFault, Reject};
 use crate::types::{
@@ -21,6 +22,7 @@ use crate::types::{
 
 use super::bytes;
 use super::json::NotAnObject;
+use super::openapi::schemas::{Base64, ProblemCode, ProblemStatus, Seq, Timestamp};
 use super::trading::FaultBody;
 
 /// Seconds after which a caller that met `overloaded` may try again.
@@ -88,12 +90,16 @@ pub const CODES: [Code; 37] = [
 #[serde(transparent)]
 pub struct Problem(Box<Members>);
 
-#[derive(Clone, Debug, Serialize)]
-struct Members {
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Members {
+    #[schema(value_type = ProblemStatus)]
     status: &'static str,
+    #[schema(value_type = ProblemCode)]
     code: &'static str,
     title: &'static str,
     detail: String,
+    /// The field of the request that is at fault, as in `legs[0].amount`.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +112,7 @@ struct Members {
     chain_id: Option<ChainId>,
     /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Base64>)]
     key: Option<String>,
     #[serde(flatten)]
     fault: Option<FaultBody>,
@@ -115,6 +122,7 @@ struct Members {
     how: Option<Resolution>,
     /// Of what happened before and is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     commit_seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     short_by: Option<Amount>,
@@ -124,11 +132,14 @@ struct Members {
     max_percent: Option<u8>,
     /// The oldest seq that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     oldest: Option<String>,
     /// The state that was seen: a decimal string like every seq.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,

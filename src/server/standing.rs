@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::engine::OpenOrders;
 use crate::error::{Error, Reject};
@@ -12,6 +13,7 @@ use crate::store::order_reads::OrderView;
 use crate::types::{AccountId, MarketId, RequestId, Time};
 
 use super::json;
+use super::openapi::schemas::{Seq, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads::of_account;
@@ -20,15 +22,19 @@ use super::state::{App, blocking};
 use super::trading::{OrderBody, status};
 
 /// An order with where and when it was placed.
-#[derive(Serialize)]
-struct StandingBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StandingOrder)]
+pub(super) struct StandingBody {
     market: Box<str>,
     #[serde(flatten)]
     order: OrderBody,
     /// The commit_seq that placed it, and its time.
+    #[schema(value_type = Seq)]
     since: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     expires_at: Option<String>,
 }
 
@@ -62,10 +68,12 @@ pub(super) async fn get(
     Ok(receipt::json(StatusCode::OK, &StandingBody::new(&view, &listed.spec)))
 }
 
-#[derive(Serialize)]
-struct OrdersBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Orders)]
+pub(super) struct OrdersBody {
     account: AccountId,
     /// Everything up to this is in it; of some markets, what came next as well.
+    #[schema(value_type = Seq)]
     seq: String,
     orders: Vec<StandingBody>,
 }
