@@ -60,10 +60,10 @@ pub struct Settings {
     pub data: PathBuf,
     /// The address of the HTTP server; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// How log lines are written.
     /// Where old blocks of the journal go; without it they stay in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_archive_dir: Option<PathBuf>,
+    /// How log lines are written.
     #[serde(alias = "log")]
     pub log_format: LogFormat,
     /// How much is logged; where it is not said, `RUST_LOG` chooses, and else `info`.

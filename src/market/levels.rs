@@ -257,7 +257,7 @@ mod tests {
             let (mut before, after) = (some(), some());
             let list = |book: &Levels| book.side(side).collect::<Vec<_>>();
             let changes = difference(&list(&before), &list(&after));
-            assert!(changes.is_sorted_by(|one, next| is_better(one, next)), "{changes:?}");
+            assert!(changes.is_sorted_by(is_better), "{changes:?}");
             changes.iter().for_each(|change| before.apply(*change));
             assert_eq!(before, after);
         }

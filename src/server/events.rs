@@ -8,7 +8,8 @@
 //!
 //! The socket sets the pace: a piece is made when there is room for it, so a client that reads slowly has
 //! its own past read later, and nothing else happens. One that reads nothing is cut by the listener,
-//! and one that comes back goes on after the last `id` that it has seen.
+//! and one that comes back goes on after the last `id` that it has seen. With `follow=false` a stream ends
+//! with what was durable when it began, and says so: one that breaks off before does not.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -23,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::timeout;
 
 use crate::config::{
     STREAM_KEEP_ALIVE_MS, STREAM_PROGRESS_EVENTS, STREAM_TURN_BYTES_MAX, STREAM_TURN_EVENTS_MAX,
@@ -172,7 +174,7 @@ impl Filter {
     }
 }
 
-/// `?after=&account=&market=&kind=`, and `Last-Event-ID`, which stands over `after`.
+/// `?after=&account=&market=&kind=&follow=`, and `Last-Event-ID`, which stands over `after`.
 pub(super) async fn get(
     State(app): State<App>,
     headers: HeaderMap,
@@ -180,11 +182,18 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let after = query.seq("after")?;
     let filter = Filter::read(&mut query, app.engine().directory())?;
+    let follows = query.optional("follow", |text| match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("is neither true nor false".into()),
+    })?;
     query.finish()?;
     let after = last_event_id(&headers)?.or(after).unwrap_or_default();
     let slot = app.streams().open_events()?;
     let events = app.engine().events(after)?;
-    let mut stream = EventStream { app, events: Some(events), filter, told: after, _slot: slot };
+    let until = (follows == Some(false)).then(|| app.engine().status().durable_seq);
+    let (events, told) = (Some(events), after);
+    let mut stream = EventStream { app, events, filter, until, told, is_over: false, _slot: slot };
     // What cannot be told at all is a plain refusal.
     let first = stream.turn().await?;
     let (sender, pieces) = mpsc::channel(1);
@@ -222,8 +231,12 @@ struct EventStream {
     /// Away while a turn lasts.
     events: Option<Events>,
     filter: Filter,
+    /// Where it ends.
+    until: Option<CommitSeq>,
     /// The last seq that the client was told.
     told: CommitSeq,
+    /// Whether it has said that it ends.
+    is_over: bool,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -267,6 +280,9 @@ impl EventStream {
     /// Waits for something to say.
     async fn next(&mut self, mut first: Option<Turn>) -> Next {
         loop {
+            if self.is_over {
+                return Next::End;
+            }
             if self.app.is_stopping() {
                 return self.stop();
             }
@@ -280,9 +296,13 @@ impl EventStream {
             if !turn.text.is_empty() {
                 return Next::Say(turn.text);
             }
+            if self.until.is_some_and(|until| self.seq() >= until) {
+                self.is_over = true;
+                return Next::Say(self.place("end"));
+            }
             let untold = self.seq().get() - self.told.get();
             if untold >= STREAM_PROGRESS_EVENTS {
-                return Next::Say(self.progress());
+                return Next::Say(self.place("progress"));
             }
             if turn.is_at_end
                 && let Some(next) = self.wait().await
@@ -295,16 +315,19 @@ impl EventStream {
     /// Waits for news; says so itself if none come.
     async fn wait(&mut self) -> Option<Next> {
         let events = self.events.as_mut().expect("no turn lasts");
-        let quiet = tokio::time::sleep(Duration::from_millis(STREAM_KEEP_ALIVE_MS));
-        tokio::select! {
-            biased;
-            news = events.news() => match news {
-                Ok(()) => None,
-                Err(_) => Some(self.stop()),
-            },
-            () = self.app.stopping() => Some(self.stop()),
-            () = quiet => Some(Next::Say(match self.seq() > self.told {
-                true => self.progress(),
+        let quiet = Duration::from_millis(STREAM_KEEP_ALIVE_MS);
+        let news = async {
+            tokio::select! {
+                biased;
+                news = events.news() => news.is_ok(),
+                () = self.app.stopping() => false,
+            }
+        };
+        match timeout(quiet, news).await {
+            Ok(true) => None,
+            Ok(false) => Some(self.stop()),
+            Err(_) => Some(Next::Say(match self.seq() > self.told {
+                true => self.place("progress"),
                 false => b": nothing new\n\n".to_vec(),
             })),
         }
@@ -318,28 +341,34 @@ impl EventStream {
         }
     }
 
+    /// How far the stream has come.
     fn seq(&self) -> CommitSeq {
-        self.events.as_ref().map_or(self.told, Events::seq)
+        let read = self.events.as_ref().map_or(self.told, Events::seq);
+        // What was read beyond the end is not told.
+        self.until.map_or(read, |until| until.max(self.told).min(read))
     }
 
-    /// How far the stream has come, though it had nothing to tell.
-    fn progress(&mut self) -> Vec<u8> {
+    /// Says how far it has come.
+    fn place(&mut self, kind: &str) -> Vec<u8> {
         self.told = self.seq();
         let seq = self.told;
-        format!("id: {seq}\nevent: progress\ndata: {{\"seq\":\"{seq}\"}}\n\n").into_bytes()
+        format!("id: {seq}\nevent: {kind}\ndata: {{\"seq\":\"{seq}\"}}\n\n").into_bytes()
     }
 
     /// Reads on, and writes what the client wants of it.
     async fn turn(&mut self) -> Result<Turn, Problem> {
         let mut events = self.events.take().expect("one turn at a time");
-        let (app, filter) = (self.app.clone(), self.filter.clone());
+        let (app, filter, until) = (self.app.clone(), self.filter.clone(), self.until);
+        let wants = move |event: &Event| {
+            until.is_none_or(|until| event.seq() <= until) && filter.wants(event)
+        };
         let work = move || {
             let found = events.take(STREAM_TURN_EVENTS_MAX, STREAM_TURN_BYTES_MAX);
             let turn = found.map(|found| {
                 let is_at_end = events.seq() >= app.engine().status().durable_seq;
                 let mut text = Vec::new();
                 let mut last = None;
-                for event in found.into_iter().filter(|event| filter.wants(event)) {
+                for event in found.into_iter().filter(wants) {
                     last = Some(event.seq());
                     write(&mut text, event, app.engine().directory());
                 }

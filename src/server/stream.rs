@@ -281,7 +281,10 @@ impl Cut {
 
 /// A close frame has room for 123 bytes.
 fn shortened(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(120));
+    let end = (0..=120).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    if end < text.len() {
+        text.truncate(end);
+    }
     text
 }
 
@@ -354,7 +357,7 @@ mod tests {
             Ok(Entry { channel, market }) => format!("{channel:?} {market}"),
             Err(problem) => {
                 let body = serde_json::to_value(problem).expect("plain members");
-                format!("{}", body["field"].as_str().expect("a field"))
+                body["field"].as_str().expect("a field").to_owned()
             }
         });
         let read: Vec<String> = read.collect();

@@ -1,6 +1,7 @@
 //! What streams out of the engine: events, and market data made of them.
 //!
 //! * `events`: readers in the same process, beside load: everything once, in order, the same for all.
+//! * `command`: the same printed by `crosslatch events`.
 //! * `sse`: `GET /v1/events` of the real binary: resumed, filtered, killed, stopped, poisoned.
 //! * `markets`: `GET /v1/stream` beside random orders; what clients make of it is compared, message by
 //!   message, with markets of the test's own.
@@ -22,6 +23,7 @@ mod support;
 #[expect(dead_code, reason = "shared with tests that ask for more")]
 mod venue;
 
+mod command;
 mod events;
 mod follower;
 mod markets;

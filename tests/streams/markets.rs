@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Barrier;
-use std::sync::OnceLock;
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread::JoinHandle;
 
 use crosslatch::config::Limits;
@@ -16,7 +15,8 @@ use crosslatch::market::order::{
 use crosslatch::market::{Market, MarketSpec, Settlement};
 use crosslatch::metrics::{self, Exporter};
 use crosslatch::request::{Command, OrderType, PlaceOrder, Request, Stands};
-use crosslatch::server::{self, App};
+use crosslatch::server::{self, App, Door};
+use crosslatch::store::start_progress::StartProgress;
 use crosslatch::types::{CommitSeq, MarketId, RequestId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -50,7 +50,8 @@ impl Served {
         // One recorder a process.
         static EXPORTER: OnceLock<Exporter> = OnceLock::new();
         let exporter = EXPORTER.get_or_init(|| metrics::install().expect("the first")).clone();
-        let app = App::new(engine.clone(), exporter, limits);
+        let door = Door::new(Arc::new(StartProgress::default()), exporter.clone());
+        door.open(App::new(engine.clone(), exporter, limits), 60_000);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopping) = oneshot::channel::<()>();
@@ -58,7 +59,7 @@ impl Served {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
             let stopping = async move { drop(stopping.await) };
-            runtime.block_on(server::serve(app, listener, stopping)).expect("it serves");
+            runtime.block_on(server::serve(door, listener, stopping)).expect("it serves");
         });
         Self { address, stop, thread }
     }

@@ -88,6 +88,11 @@ impl Source {
         (0..count).map(|_| self.next().expect("the stream goes on")).collect()
     }
 
+    /// All events up to the end of the stream.
+    pub fn rest(&mut self) -> Vec<Told> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
     /// All events up to that seq.
     pub fn up_to(&mut self, seq: u64) -> Vec<Told> {
         let mut all: Vec<Told> = Vec::new();

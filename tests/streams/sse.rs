@@ -158,6 +158,14 @@ fn filters_leave_out_and_say_how_far_they_have_come() {
         assert_eq!(told.data["hold"]["legs"][1]["from"], 2, "{}", told.data);
         assert_eq!(told.data["hold"]["exclusive"], false);
     }
+    // Who wants no more than there is, is told where that ended, whatever was left out.
+    for query in ["", "&kind=deposit", "&kind=expire"] {
+        let path = format!("/v1/events?follow=false{query}");
+        let told = Source::open(server.address, &path, None).rest();
+        let end = told.last().expect("the end at least");
+        assert_eq!((end.kind.as_str(), end.seq()), ("end", last), "{query}");
+        assert!(!told[..told.len() - 1].iter().any(|told| told.kind == "end"), "{query}");
+    }
     // Nothing for it in a long time: then it says where it is, which can be resumed from.
     let path = format!("/v1/events?kind=order&after={last}");
     let mut quiet = Source::open(server.address, &path, None);
@@ -191,6 +199,7 @@ fn what_cannot_be_told_is_refused_at_once() {
     client.get("/v1/events?after=x").problem(400, "malformed", "after");
     client.get("/v1/events?kind=swop").problem(400, "malformed", "kind");
     client.get("/v1/events?market=NONE").problem(404, "unknown_market", "market");
+    client.get("/v1/events?follow=maybe").problem(400, "malformed", "follow");
     client.get("/v1/events?from=1").problem(400, "malformed", "from");
     let wrong = client.send("GET", "/v1/events", &[("Last-Event-ID", "x")], b"");
     wrong.problem(400, "malformed", "Last-Event-ID");

@@ -1,7 +1,7 @@
 //! One HTTP call, and the two ways in which it can stay without an answer.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -62,6 +62,39 @@ impl fmt::Display for Unanswered {
             Self::Broken(why) => write!(f, "the server gave no answer: {why}"),
         }
     }
+}
+
+/// What comes of asking for a stream.
+pub(super) enum Streamed {
+    /// The stream, to be read to its end.
+    Body(Box<dyn Read>),
+    /// Why there is none.
+    Problem(Value),
+}
+
+/// Asks the server at `url` for a stream, which may last for ever.
+///
+/// # Errors
+/// No answer, or something that no server of this kind says.
+pub(super) fn stream(url: &str, path: &str) -> Result<Streamed, Unanswered> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(PATIENCE))
+        .timeout_recv_response(Some(PATIENCE))
+        .proxy(None)
+        .build();
+    let asked = Agent::new_with_config(config).get(format!("{url}{path}")).call();
+    let mut response = asked.map_err(|error| unanswered(&error))?;
+    if response.status().is_success() {
+        return Ok(Streamed::Body(Box::new(response.into_body().into_reader())));
+    }
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let problem = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    let problem: Option<Value> = problem.filter(|body: &Value| body["code"].is_string());
+    problem.map(Streamed::Problem).ok_or_else(|| {
+        Unanswered::Broken(format!("what answered with status {status} is no server of this kind"))
+    })
 }
 
 /// Makes a call to the server at `url`.

@@ -11,6 +11,7 @@
 
 pub(super) mod backup;
 mod directory;
+mod events;
 mod hints;
 pub(super) mod http;
 mod look;
@@ -91,6 +92,8 @@ pub enum ClientCommand {
     Key(look::KeyArgs),
     /// Says whether the server is ready for work; for health checks.
     Status(status::StatusArgs),
+    /// Prints what happens, one JSON object a line.
+    Events(events::EventsArgs),
 }
 
 /// Runs a client command.
@@ -122,6 +125,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::History(args) => look::history(args),
         ClientCommand::Key(args) => look::key(args),
         ClientCommand::Status(args) => status::status(args),
+        ClientCommand::Events(args) => events::events(args),
     }
 }
 

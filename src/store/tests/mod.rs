@@ -4,6 +4,8 @@
 mod archive;
 mod core;
 #[cfg(feature = "rocksdb")]
+mod cursor;
+#[cfg(feature = "rocksdb")]
 mod expiry;
 #[cfg(feature = "rocksdb")]
 mod node;
