@@ -138,6 +138,14 @@ impl Txn {
         (self.part, self.shards) = (None, 0);
     }
 
+    /// A market's request without what was added to it since.
+    pub fn as_it_came(&self) -> Self {
+        let Self { id, digest, deadline, expires_at, .. } = *self;
+        let command = self.command.clone();
+        let (hold, netted, part) = (None, None, None);
+        Self { id, digest, deadline, command, shards: 0, expires_at, hold, netted, part }
+    }
+
     /// What is reserved for it, while that is all that is known.
     pub fn reserved(&self) -> Option<&Reserve> {
         match self.part.as_deref() {
