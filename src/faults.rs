@@ -182,6 +182,7 @@ bugs! {
     SettleOutOfLine: "what markets said is decided as its votes come, not in their order",
     KeepReserve: "what is reserved for an order stays so when the order settles",
     ForgetOrder: "every fifth order that comes to stand leaves no rows",
+    ForgetPlaced: "every fifth order is left out of its account's list",
     ForgetPlaces: "recovery puts orders back in the order of their ids",
     AnyHold: "whose a hold is is not looked at when a key asks to resolve it",
     AnyOrder: "whose an order is is not looked at when a key asks to amend or cancel it",

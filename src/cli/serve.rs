@@ -1,7 +1,7 @@
 //! `crosslatch serve`: an engine on a data directory, answering over HTTP until it is told to stop.
 //!
 //! ```text
-//! settings ─► socket ─► door (health) ─► engine (recovers) ─► "is ready" ─► serving
+//! settings ─► socket ─► gate (health) ─► engine (recovers) ─► "is ready" ─► serving
 //!                                                                             ├─ SIGTERM ─► drain ─► stop ─► 0
 //!                                                                             └─ poisoned ─► drain ─► 4
 //! ```
@@ -27,7 +27,7 @@ use tracing_subscriber::EnvFilter;
 use crate::engine::{Engine, Options};
 use crate::error::Error;
 use crate::metrics::{self, Exporter};
-use crate::server::{self, App, Door};
+use crate::server::{self, App, Gate};
 use crate::store::start_progress::StartProgress;
 
 use super::notify::Notifier;
@@ -171,8 +171,8 @@ async fn start_and_serve(
         let _ = stopping.await;
     };
     let progress = Arc::new(StartProgress::default());
-    let door = Door::new(progress.clone(), exporter.clone());
-    let connections = tokio::spawn(server::serve(door.clone(), listener, stopping));
+    let gate = Gate::new(progress.clone(), exporter.clone());
+    let connections = tokio::spawn(server::serve(gate.clone(), listener, stopping));
     tracing::info!(%address, data = %settings.data.display(), "listening; the engine starts");
     notifier.status("recovering");
     keep_watch(&notifier);
@@ -184,7 +184,7 @@ async fn start_and_serve(
         return Ok(ExitCode::SUCCESS);
     };
     let app = App::new(engine, exporter, &settings.limits);
-    door.open(app.clone(), settings.slow_request_ms);
+    gate.open(app.clone(), settings.slow_request_ms);
     let ready = say_ready(&app, address, settings)?;
     notifier.ready(&ready);
     let log_format = settings.log_format;

@@ -14,7 +14,7 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
-mod door;
+mod gate;
 mod events;
 mod extract;
 mod feed;
@@ -54,7 +54,7 @@ use axum::ServiceExt;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 
-pub use door::Door;
+pub use gate::Gate;
 pub use state::App;
 
 use listener::Listener;
@@ -135,17 +135,17 @@ pub fn openapi() -> serde_json::Value {
     openapi::document(calls())
 }
 
-/// Answers at the door on `listener` until `stop` is done, and then what is in flight.
+/// Answers at the gate on `listener` until `stop` is done, and then what is in flight.
 ///
 /// # Errors
 /// The operating system refuses the socket.
 pub async fn serve(
-    door: Door,
+    gate: Gate,
     listener: TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Listener::new(listener)?;
-    let opened = door.clone();
+    let opened = gate.clone();
     let stop = async move {
         stop.await;
         // What streams would go on for ever.
@@ -153,8 +153,8 @@ pub async fn serve(
             app.stop();
         }
     };
-    axum::serve(listener, door.clone().into_make_service()).with_graceful_shutdown(stop).await?;
-    if let Some(app) = door.app() {
+    axum::serve(listener, gate.clone().into_make_service()).with_graceful_shutdown(stop).await?;
+    if let Some(app) = gate.app() {
         app.streams().closed().await;
     }
     Ok(())

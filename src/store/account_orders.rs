@@ -292,3 +292,162 @@ fn merged(
     all.sort_unstable_by_key(|candidate| Reverse(candidate.placed.since));
     (all, more)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::market::order::{Ended, Lots, Price, SelfTrade, Side};
+    use crate::market::{OrderUpdate, Settlement};
+    use crate::request::{OrderType, PlaceOrder, Stands};
+    use crate::store::orders::{OrderFold, Traded};
+    use crate::types::{Amount, Time};
+
+    const MARKET: MarketId = MarketId::new(3);
+
+    fn account_of(order: u128) -> AccountId {
+        AccountId::new(order as u64 / 10)
+    }
+
+    fn update(order: u128, standing: Standing) -> OrderUpdate {
+        let account = account_of(order);
+        let state = OrderState { left: Lots(1), ..OrderState::default() };
+        OrderUpdate { order: RequestId::new(order), account, state, standing }
+    }
+
+    /// What a request did; it placed an order if it is itself one of those that it touched.
+    fn traded(request: u128, touched: &[(u128, Standing)]) -> Traded {
+        let place = PlaceOrder {
+            market: MARKET,
+            account: account_of(request),
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            stands: Stands::Gtc,
+            price: Some(Price(1)),
+            quantity: Some(Amount::new(1)),
+            funds: None,
+            self_trade: SelfTrade::None,
+            client_order_id: "".into(),
+        };
+        let placed = touched.iter().any(|(order, _)| *order == request);
+        let orders = touched.iter().map(|(order, standing)| update(*order, *standing)).collect();
+        let settlement = Settlement {
+            market: MARKET,
+            moves: [].into(),
+            taker_side: None,
+            fills: [].into(),
+            orders,
+        };
+        let placed = placed.then_some((place, Time::NEVER));
+        Traded { request: RequestId::new(request), placed, settlement }
+    }
+
+    type Decode = fn(&[u8], &[u8]) -> Result<(AccountId, Placed), Damage>;
+    type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    /// Folds what happened into the rows of the indexes.
+    fn fold(rows: &mut Rows, first_seq: u64, all: &[Traded]) {
+        let mut fold = OrderFold::new();
+        for (seq, traded) in (first_seq..).map(CommitSeq::new).zip(all) {
+            fold.add(traded, seq);
+        }
+        assert!(!fold.is_empty());
+        fold.finish(|_, _| Ok::<(), ()>(())).unwrap();
+        let mut last = Vec::new();
+        let shown = fold.finish_indexes(|key, value| {
+            assert!(*last < *key, "keys ascend");
+            last = key.to_vec();
+            match value {
+                Some(value) => drop(rows.insert(key.to_vec(), value.to_vec())),
+                None => drop(rows.remove(key).expect("only what is there goes")),
+            }
+            Ok::<(), ()>(())
+        });
+        assert_eq!(shown, Ok(()));
+        assert!(fold.is_empty());
+    }
+
+    /// Account, seq and order of each row: of those that were placed, and of those that stand.
+    fn listed(rows: &Rows) -> [Vec<(u64, u64, u128)>; 2] {
+        let decoded = |decode: Decode| {
+            let found = rows.iter().filter_map(move |(key, value)| decode(key, value).ok());
+            let row = |(account, it): (AccountId, Placed)| {
+                assert_eq!(it.market, MARKET);
+                (account.get(), it.since.get(), it.order.get())
+            };
+            found.map(row).collect()
+        };
+        [decoded(decode_placed), decoded(decode_open)]
+    }
+
+    #[test]
+    fn every_order_has_a_row_and_every_open_one_another() {
+        use Standing::{Filled, Open};
+        let gone = Standing::Ended(Ended::Canceled);
+        let mut rows = Rows::new();
+        // 11 and 21 stand; 12 is over at once, 13 later in the same fold.
+        let first = [
+            traded(11, &[(11, Open)]),
+            traded(12, &[(12, gone)]),
+            traded(21, &[(21, Open)]),
+            traded(13, &[(21, Open), (13, Open)]),
+            traded(99, &[(13, gone)]),
+        ];
+        fold(&mut rows, 5, &first);
+        let placed = vec![(1, 8, 13), (1, 6, 12), (1, 5, 11), (2, 7, 21)];
+        assert_eq!(listed(&rows), [placed, vec![(1, 5, 11), (2, 7, 21)]]);
+        // 14 takes 11 and stands; 21 is touched, and then gone.
+        let second =
+            [traded(14, &[(11, Filled), (21, Open), (14, Open)]), traded(98, &[(21, gone)])];
+        fold(&mut rows, 10, &second);
+        let placed = vec![(1, 10, 14), (1, 8, 13), (1, 6, 12), (1, 5, 11), (2, 7, 21)];
+        assert_eq!(listed(&rows), [placed, vec![(1, 10, 14)]]);
+    }
+
+    #[test]
+    fn a_fold_of_orders_that_are_over_at_once_is_not_empty() {
+        let mut rows = Rows::new();
+        fold(&mut rows, 1, &[traded(11, &[(11, Standing::Ended(Ended::Unfilled))])]);
+        assert_eq!(listed(&rows), [vec![(1, 1, 11)], vec![]]);
+    }
+
+    #[test]
+    fn of_open_orders_the_newest_come_first_and_the_rest_later() {
+        let placed = |since, order, market| Placed {
+            since: CommitSeq::new(since),
+            order: RequestId::new(order),
+            market: MarketId::new(market),
+        };
+        let all = vec![placed(4, 1, 0), placed(9, 2, 0), placed(7, 3, 1), placed(5, 4, 0)];
+        let newest = |before, market: Option<u32>, limit| {
+            let (account, market) = (AccountId::new(1), market.map(MarketId::new));
+            let before = CommitSeq::new(before);
+            let asked = Asked { account, market, before, open: true, limit };
+            let (found, more) = newest_open(all.clone(), &asked, &|order| order.get() == 4);
+            let found: Vec<u128> = found.iter().map(|placed| placed.order.get()).collect();
+            (found, more.map(CommitSeq::get))
+        };
+        assert_eq!(newest(u64::MAX, None, 9), (vec![2, 3, 1], None));
+        assert_eq!(newest(u64::MAX, None, 3), (vec![2, 3, 1], None));
+        assert_eq!(newest(u64::MAX, None, 2), (vec![2, 3], Some(7)));
+        assert_eq!(newest(7, None, 2), (vec![1], None));
+        assert_eq!(newest(u64::MAX, Some(0), 1), (vec![2], Some(9)));
+        assert_eq!(newest(4, None, 9), (vec![], None));
+    }
+
+    #[test]
+    fn rows_of_another_form_are_damaged() {
+        let (account, order) = (AccountId::new(1), RequestId::new(2));
+        let placed = Placed { since: CommitSeq::new(3), order, market: MARKET };
+        let (key, value) = (keys::placed_by(account, placed.since), placed_value(&placed));
+        assert_eq!(decode_placed(&key, &value), Ok((account, placed)));
+        decode_placed(&key, &value[..19]).unwrap_err();
+        decode_placed(&key, &value[..3]).unwrap_err();
+        decode_open(&key, &value).unwrap_err();
+        let (key, value) = (keys::open_of(account, order), open_value(&placed));
+        assert_eq!(decode_open(&key, &value), Ok((account, placed)));
+        decode_open(&key, &[&value[..], &[0]].concat()).unwrap_err();
+        decode_placed(&key, &value).unwrap_err();
+    }
+}

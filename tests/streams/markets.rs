@@ -15,7 +15,7 @@ use crosslatch::market::order::{
 use crosslatch::market::{Market, MarketSpec, Settlement};
 use crosslatch::metrics::{self, Exporter};
 use crosslatch::request::{Command, OrderType, PlaceOrder, Request, Stands};
-use crosslatch::server::{self, App, Door};
+use crosslatch::server::{self, App, Gate};
 use crosslatch::store::start_progress::StartProgress;
 use crosslatch::types::{CommitSeq, MarketId, RequestId};
 use rand::rngs::SmallRng;
@@ -50,8 +50,8 @@ impl Served {
         // One recorder a process.
         static EXPORTER: OnceLock<Exporter> = OnceLock::new();
         let exporter = EXPORTER.get_or_init(|| metrics::install().expect("the first")).clone();
-        let door = Door::new(Arc::new(StartProgress::default()), exporter.clone());
-        door.open(App::new(engine.clone(), exporter, limits), 60_000);
+        let gate = Gate::new(Arc::new(StartProgress::default()), exporter.clone());
+        gate.open(App::new(engine.clone(), exporter, limits), 60_000);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopping) = oneshot::channel::<()>();
@@ -59,7 +59,7 @@ impl Served {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
             let stopping = async move { drop(stopping.await) };
-            runtime.block_on(server::serve(door, listener, stopping)).expect("it serves");
+            runtime.block_on(server::serve(gate, listener, stopping)).expect("it serves");
         });
         Self { address, stop, thread }
     }

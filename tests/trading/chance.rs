@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use crosslatch::cli::audit::audit_directory;
 use crosslatch::market::order::{
@@ -304,7 +305,7 @@ pub fn live_beside<T: Send>(
         let beside = scope.spawn(beside);
         let callers: Vec<_> =
             (0..CALLERS).map(|n| scope.spawn(move || call(venue, seed + n, open))).collect();
-        let told_each: Vec<_> = callers.into_iter().map(|caller| caller.join()).collect();
+        let told_each: Vec<_> = callers.into_iter().map(ScopedJoinHandle::join).collect();
         // Also when one of them failed: what goes on beside waits for it.
         over.store(true, Ordering::Release);
         for one in told_each {

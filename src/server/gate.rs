@@ -1,8 +1,8 @@
-//! The door of the server: while the engine recovers it answers health, and says how far it is; from
+//! The gate of the server: while the engine recovers it answers health, and says how far it is; from
 //! then on it leads to everything.
 //!
 //! ```text
-//! connection ─► door ─┬─ recovering: /livez 200, /readyz 503, /version, /metrics; the rest `recovering`
+//! connection ─► gate ─┬─ recovering: /livez 200, /readyz 503, /version, /metrics; the rest `recovering`
 //!                     └─ open: the router
 //! ```
 //!
@@ -29,9 +29,9 @@ use super::problem::Problem;
 use super::receipt::json;
 use super::state::App;
 
-/// Where every connection comes in. Cheap to clone; every clone is the same door.
+/// Where every connection comes in. Cheap to clone; every clone is the same gate.
 #[derive(Clone)]
-pub struct Door(Arc<Inner>);
+pub struct Gate(Arc<Inner>);
 
 struct Inner {
     /// What there is to say until it is open.
@@ -39,8 +39,8 @@ struct Inner {
     open: OnceLock<(App, Router)>,
 }
 
-impl Door {
-    /// A door that is closed: an engine starts behind it.
+impl Gate {
+    /// A gate that is closed: an engine starts behind it.
     pub fn new(progress: Arc<StartProgress>, exporter: Exporter) -> Self {
         let metrics = move || health::metrics_of(exporter.clone());
         let closed = Router::new()
@@ -56,7 +56,7 @@ impl Door {
     /// Opens it, for good. Requests that take `slow_request_ms` are logged.
     pub fn open(&self, app: App, slow_request_ms: u64) {
         let router = super::router(app.clone(), slow_request_ms);
-        assert!(self.0.open.set((app, router)).is_ok(), "a door is opened once");
+        assert!(self.0.open.set((app, router)).is_ok(), "a gate is opened once");
     }
 
     /// What is behind it, once it is open.
@@ -65,7 +65,7 @@ impl Door {
     }
 }
 
-impl Service<Request> for Door {
+impl Service<Request> for Gate {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -130,9 +130,9 @@ mod tests {
     use crate::engine::{Engine, Options};
     use crate::store::start_progress::Phase;
 
-    async fn ask(door: &Door, method: Method, path: &str) -> (u16, Value) {
+    async fn ask(gate: &Gate, method: Method, path: &str) -> (u16, Value) {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = door.clone().call(request).await.unwrap();
+        let response = gate.clone().call(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
@@ -142,8 +142,8 @@ mod tests {
     async fn it_says_how_far_the_start_is_until_it_is_open() {
         let progress = Arc::new(StartProgress::default());
         let exporter = crate::metrics::install().unwrap();
-        let door = Door::new(progress.clone(), exporter.clone());
-        let get = |path| ask(&door, Method::GET, path);
+        let gate = Gate::new(progress.clone(), exporter.clone());
+        let get = |path| ask(&gate, Method::GET, path);
         assert_eq!(get("/livez").await, (200, json!({"status": "live"})));
         assert_eq!(get("/version").await.0, 200);
         assert_eq!(get("/metrics").await.0, 200);
@@ -155,7 +155,7 @@ mod tests {
             "detail": "the server is recovering: folding, 1 of 3 blocks",
             "phase": "folding", "blocks_done": 1, "blocks_total": 3});
         assert_eq!((status, body), (503, expected));
-        let (status, body) = ask(&door, Method::POST, "/v1/swaps").await;
+        let (status, body) = ask(&gate, Method::POST, "/v1/swaps").await;
         assert_eq!(
             (status, &body["code"], &body["status"]),
             (503, &json!("recovering"), &json!("rejected"))
@@ -163,7 +163,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let engine = Engine::start(Options::new(data.path())).unwrap();
         let app = App::new(engine, exporter, &Limits::default());
-        door.open(app.clone(), 1_000);
+        gate.open(app.clone(), 1_000);
         assert_eq!(get("/readyz").await, (200, json!({"status": "ready"})));
         assert_eq!(get("/v1/assets").await.0, 200);
         app.stop();
@@ -174,9 +174,9 @@ mod tests {
     #[tokio::test]
     async fn a_start_that_is_given_up_says_so() {
         let progress = Arc::new(StartProgress::default());
-        let door = Door::new(progress.clone(), crate::metrics::install().unwrap());
+        let gate = Gate::new(progress.clone(), crate::metrics::install().unwrap());
         progress.stop();
-        let (status, body) = ask(&door, Method::GET, "/readyz").await;
+        let (status, body) = ask(&gate, Method::GET, "/readyz").await;
         assert_eq!((status, &body["status"]), (503, &json!("stopping")));
     }
 }
