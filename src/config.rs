@@ -41,6 +41,14 @@ pub const MARKETS_MAX: usize = 4_096;
 pub const CLIENT_ORDER_ID_BYTES_MAX: usize = 64;
 /// Longest that an order stands which ends by itself.
 pub const GTD_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// Most API keys, revoked ones included.
+pub const KEYS_MAX: usize = 65_536;
+/// Longest name of an API key.
+pub const KEY_NAME_BYTES_MAX: usize = 64;
+/// Most accounts that one API key is bound to by name.
+pub const KEY_ACCOUNTS_MAX: usize = 1_024;
+/// Most networks that one API key may be used from.
+pub const KEY_NETWORKS_MAX: usize = 32;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -75,6 +75,7 @@ pub mod faults;
 pub mod error;
 pub mod config;
 pub mod address;
+pub mod access;
 pub mod market;
 pub mod request;
 pub mod message;
