@@ -145,7 +145,7 @@ pub fn get_swap(call: &mut About<'_>) {
 fn outcome(call: &mut About<'_>) {
     call.part::<RequestId>("request_id", "The id that it was sent under.");
     let any: Vec<Value> = RECEIPTS.into_iter().map(reference).collect();
-    call.gives::<PendingBody>("");
+    call.refuses(&super::ENGINE);
     let pending = call.schemas.of::<PendingBody>();
     call.answers(200, "The receipt: it happened, and is on disk.", json!({"anyOf": any}));
     call.answers(202, "It was taken and is not decided yet.", pending);
