@@ -89,6 +89,7 @@ pub mod matcher;
 pub mod coordinator;
 pub mod store;
 pub mod engine;
+pub mod proto;
 #[cfg(feature = "rocksdb")]
 pub mod server;
 #[cfg(feature = "rocksdb")]

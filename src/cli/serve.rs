@@ -1,11 +1,11 @@
-//! `crosslatch serve`: an engine on a data directory, answering over HTTP until it is told to stop.
+//! `crosslatch serve`: an engine on a data directory, answering over HTTP and gRPC until it is told to stop.
 //!
 //! ```text
-//! settings ─► socket ─► engine (recovers) ─► "is ready" ─► serving ─┬─ SIGTERM ─► drain ─► stop ─► 0
+//! settings ─► sockets ─► engine (recovers) ─► "is ready" ─► serving ─┬─ SIGTERM ─► drain ─► stop ─► 0
 //!                                                                   └─ poisoned ─► drain ─► 4
 //! ```
 //!
-//! The socket is taken first: a second server on the same port then fails before it touches the
+//! The sockets are taken first: a second server on the same ports then fails before it touches the
 //! data. Until the engine has recovered, connections wait to be accepted.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
@@ -45,6 +45,9 @@ pub struct ServeArgs {
     /// Address of the HTTP server; port 0 takes a free one [default: 127.0.0.1:7400]
     #[arg(long, value_name = "IP:PORT", env = "CROSSLATCH_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Address of the gRPC server; port 0 takes a free one [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "IP:PORT", env = "CROSSLATCH_GRPC")]
+    grpc: Option<SocketAddr>,
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
@@ -62,6 +65,7 @@ impl ServeArgs {
         let mut settings = Settings::load(self.config.as_deref(), std::env::vars())?;
         settings.data = self.data.unwrap_or(settings.data);
         settings.listen = self.listen.unwrap_or(settings.listen);
+        settings.grpc = self.grpc.unwrap_or(settings.grpc);
         settings.log = self.log.unwrap_or(settings.log);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
         settings.validate()?;
@@ -77,17 +81,26 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
     start_log(settings.log);
     let exporter = metrics::install()?;
-    let listener = TcpListener::bind(settings.listen)
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let faces = Faces { http: bind(settings.listen)?, grpc: bind(settings.grpc)? };
     let mut options = Options::new(&settings.data);
     options.limits = settings.limits.clone();
     let app = App::new(Engine::start(options)?, exporter, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(app, listener, &settings))?;
+    let code = runtime.block_on(serve(app, faces, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
     Ok(code)
+}
+
+/// Where the server is reached.
+struct Faces {
+    http: TcpListener,
+    grpc: TcpListener,
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what, by default `info`.
@@ -109,16 +122,20 @@ enum End {
     Broken(String),
 }
 
-async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::Result<ExitCode> {
+async fn serve(app: App, faces: Faces, settings: &Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let address = listener.local_addr()?;
-    let (stop, stopping) = oneshot::channel::<()>();
-    let stopping = async move {
-        // A sender that is dropped is as good a sign.
-        let _ = stopping.await;
+    let addresses = [faces.http.local_addr()?, faces.grpc.local_addr()?];
+    let (stop, stopping) = watch::channel(());
+    let asked = || {
+        let mut stopping = stopping.clone();
+        // The sender is dropped, nothing is ever sent.
+        async move { drop(stopping.changed().await) }
     };
-    let mut serving = tokio::spawn(server::serve(app.clone(), listener, stopping));
-    say_ready(&app, address, settings)?;
+    let http = server::serve(app.clone(), faces.http, asked());
+    let grpc = server::grpc::serve(app.clone(), faces.grpc, asked());
+    // Both end when they are asked to, and each by itself only if it fails.
+    let mut serving = tokio::spawn(async { tokio::try_join!(http, grpc).map(|_| ()) });
+    say_ready(&app, addresses, settings)?;
     let end = tokio::select! {
         name = signals.next() => End::Asked(name),
         cause = app.engine().poisoned() => End::Poisoned(cause),
@@ -151,7 +168,7 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
 }
 
 /// The one line that people and scripts wait for.
-fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<()> {
+fn say_ready(app: &App, [http, grpc]: [SocketAddr; 2], settings: &Settings) -> std::io::Result<()> {
     let data = settings.data.display();
     let seq = app.engine().status().durable_seq;
     let shards = match settings.limits.shards {
@@ -159,7 +176,10 @@ fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Re
         many => format!("{many} shards"),
     };
     let mut out = stdout().lock();
-    writeln!(out, "crosslatch is ready on http://{address} (data {data}, {shards}, seq {seq})")?;
+    writeln!(
+        out,
+        "crosslatch is ready on http://{http} and grpc://{grpc} (data {data}, {shards}, seq {seq})"
+    )?;
     out.flush()
 }
 

@@ -3,6 +3,7 @@
 //! ```toml
 //! data = "./data"
 //! listen = "127.0.0.1:7400"
+//! grpc = "127.0.0.1:7401"
 //! log = "json"
 //!
 //! [limits]                # every field of `config::Limits`
@@ -43,6 +44,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The address of the HTTP server; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address of the gRPC server; port 0 takes a free one.
+    pub grpc: SocketAddr,
     /// How log lines are written.
     pub log: LogFormat,
     /// Every limit of the engine.
@@ -54,6 +57,7 @@ impl Default for Settings {
         Self {
             data: "./data".into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 7401)),
             log: LogFormat::default(),
             limits: Limits::default(),
         }
@@ -96,15 +100,17 @@ impl Settings {
     /// [`Error::Config`] with the first field that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         self.limits.validate().map_err(Error::Config)?;
-        if self.listen.ip().is_loopback() {
+        let faces = [("listen", self.listen), ("grpc", self.grpc)];
+        let Some((field, address)) = faces.into_iter().find(|(_, it)| !it.ip().is_loopback())
+        else {
             return Ok(());
-        }
-        let listen = self.listen;
+        };
         Err(Error::Config(Malformed::new(
-            "listen",
+            field,
             format!(
-                "is {listen}; without any key configured the server answers everybody who \
-                 reaches it, so it only listens on loopback, as 127.0.0.1:7400 is"
+                "is {address}; without any key configured the server answers everybody who \
+                 reaches it, so it only listens on loopback, as 127.0.0.1:{} is",
+                address.port()
             ),
         )))
     }
@@ -185,5 +191,8 @@ mod tests {
         };
         assert_eq!(on("[::1]:0"), Ok(()));
         assert!(on("0.0.0.0:7400").expect_err("everybody").to_string().contains("loopback"));
+        let grpc = "0.0.0.0:7401".parse().expect("an address");
+        let settings = Settings { grpc, ..Settings::default() };
+        assert!(settings.validate().expect_err("everybody").to_string().contains("grpc is"));
     }
 }

@@ -19,13 +19,13 @@ use super::state::{App, blocking};
 use super::trading::{SIDES, units, word};
 
 /// Levels of a side where nothing is said of them.
-const DEPTH: usize = 100;
+pub(super) const DEPTH: usize = 100;
 /// Most levels of a side.
-const DEPTH_MAX: u64 = 10_000;
+pub(super) const DEPTH_MAX: u64 = 10_000;
 /// Commits with trades on a page where nothing is said of them.
-const LIMIT: usize = 100;
+pub(super) const LIMIT: usize = 100;
 /// Most of them.
-const LIMIT_MAX: u64 = 1_000;
+pub(super) const LIMIT_MAX: u64 = 1_000;
 
 #[derive(Serialize)]
 struct BookBody {
@@ -142,7 +142,7 @@ pub(super) async fn trades(
 }
 
 /// The last seq of a page of `limit` commits, if it is full.
-fn next(seqs: impl Iterator<Item = CommitSeq>, limit: usize) -> Option<CommitSeq> {
+pub(super) fn next(seqs: impl Iterator<Item = CommitSeq>, limit: usize) -> Option<CommitSeq> {
     let mut seqs: Vec<CommitSeq> = seqs.collect();
     seqs.dedup();
     seqs.last().copied().filter(|_| seqs.len() == limit)
@@ -152,7 +152,7 @@ fn next(seqs: impl Iterator<Item = CommitSeq>, limit: usize) -> Option<CommitSeq
 ///
 /// # Errors
 /// There is none of that name.
-fn market_of(name: &str, directory: &Directory) -> Result<MarketId, Problem> {
+pub(super) fn market_of(name: &str, directory: &Directory) -> Result<MarketId, Problem> {
     directory.market_by_name(name).ok_or_else(|| Problem::unknown_market(name))
 }
 

@@ -15,6 +15,7 @@ mod backups;
 mod books;
 mod bytes;
 mod extract;
+pub mod grpc;
 mod health;
 mod history;
 mod holds;

@@ -55,7 +55,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 /// The refusal with the names and the field that its request had for what it is about.
-fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
+pub(super) fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
     let reject = &refusal.reject;
     let asset = asset_of(reject).and_then(|asset| names.asset(asset, directory));
     let mut problem = Problem::reject(reject, asset.as_deref()).of(refusal.request_id);

@@ -9,7 +9,7 @@ use crate::engine::OpenOrders;
 use crate::error::{Error, Reject};
 use crate::market::{MarketSpec, OpenOrder, Standing};
 use crate::store::order_reads::OrderView;
-use crate::types::{AccountId, MarketId, RequestId, Time};
+use crate::types::{AccountId, CommitSeq, MarketId, RequestId, Time};
 
 use super::json;
 use super::problem::Problem;
@@ -78,11 +78,31 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     let status = query.optional("status", status_from)?.unwrap_or(OPEN);
     let market = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
     query.finish()?;
+    let (seq, views) = open_orders(&app, account, market.as_deref(), status).await?;
+    let directory = app.engine().directory();
+    let bodies = views.iter().map(|view| {
+        let listed = directory.market(view.placed.market).expect("markets are never removed");
+        StandingBody::new(view, &listed.spec)
+    });
+    let orders = bodies.collect();
+    Ok(receipt::json(StatusCode::OK, &OrdersBody { account, seq: seq.to_string(), orders }))
+}
+
+/// What an account has open, in one market or in all, with the seq up to which it is all in it.
+///
+/// # Errors
+/// The account or the market is not known; the engine is overloaded or stopped; the disk.
+pub(super) async fn open_orders(
+    app: &App,
+    account: AccountId,
+    market: Option<&str>,
+    status: &'static str,
+) -> Result<(CommitSeq, Vec<OrderView>), Problem> {
     let directory = app.engine().directory();
     let markets = match market {
         Some(name) => {
-            let found = directory.market_by_name(&name);
-            vec![found.ok_or_else(|| Problem::unknown_market(&name))?]
+            let found = directory.market_by_name(name);
+            vec![found.ok_or_else(|| Problem::unknown_market(name))?]
         }
         None => (0..).take(directory.markets().len()).map(MarketId::new).collect(),
     };
@@ -95,14 +115,13 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     }
     let seq = open.iter().map(|(_, open)| open.seq).min().unwrap_or_default();
     let writer = app.clone();
-    let orders = app.writing(move || shown(&open, status, &writer)).await??;
-    Ok(receipt::json(StatusCode::OK, &OrdersBody { account, seq: seq.to_string(), orders }))
+    Ok((seq, app.writing(move || shown(&open, status, &writer)).await??))
 }
 
 /// New or partially filled.
-const OPEN: &str = "open";
+pub(super) const OPEN: &str = "open";
 
-fn status_from(text: &str) -> Result<&'static str, String> {
+pub(super) fn status_from(text: &str) -> Result<&'static str, String> {
     let known = [OPEN, "new", "partially_filled"].into_iter().find(|known| *known == text);
     known.ok_or_else(|| {
         "is none of open, new, partially_filled; an order that is over is looked up by its id"
@@ -115,11 +134,9 @@ fn shown(
     open: &[(MarketId, OpenOrders)],
     status_asked: &str,
     app: &App,
-) -> Result<Vec<StandingBody>, Problem> {
-    let mut bodies = Vec::new();
-    for (market, OpenOrders { orders, .. }) in open {
-        let listed = app.engine().directory().market(*market);
-        let listed = listed.expect("markets are never removed");
+) -> Result<Vec<OrderView>, Problem> {
+    let mut views = Vec::new();
+    for (_, OpenOrders { orders, .. }) in open {
         let is_asked = |open: &&OpenOrder| {
             status_asked == OPEN || status(Standing::Open, open.state.filled) == status_asked
         };
@@ -130,9 +147,8 @@ fn shown(
                 Error::Storage(format!("the journal has lost request {order}, whose order is open"))
             })?;
             // Since then it may have moved on: what was seen with the others counts.
-            let view = OrderView { state: open.state, standing: Standing::Open, ..placed };
-            bodies.push(StandingBody::new(&view, &listed.spec));
+            views.push(OrderView { state: open.state, standing: Standing::Open, ..placed });
         }
     }
-    Ok(bodies)
+    Ok(views)
 }
