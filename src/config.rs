@@ -58,6 +58,11 @@ pub const GRPC_KEEPALIVE_MS: u64 = 20_000;
 /// How long the answer to that may take, in milliseconds.
 pub const GRPC_KEEPALIVE_WAIT_MS: u64 = 10_000;
 
+/// Batches that a client of this crate has in flight on each of its connections.
+pub const CLIENT_BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// How long such a client waits before it tries again, at first and at last, in milliseconds.
+pub const CLIENT_BACKOFF_MS: (u64, u64) = (5, 1_000);
+
 /// What an operator may turn. The defaults suit two cores and 24 GiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

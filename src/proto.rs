@@ -14,6 +14,8 @@ mod generated {
 
 pub use generated::*;
 
+pub mod rich;
+
 /// The proto files as the reflection service shows them: an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exchange.bin"));
 

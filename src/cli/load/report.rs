@@ -25,6 +25,8 @@ use super::verify::Verdict;
 pub(super) struct Report {
     /// In which way the swaps were settled.
     pub(super) mode: Mode,
+    /// The server that was loaded; `null` for an engine in this process.
+    pub(super) url: Option<String>,
     /// Swaps sent and answered, in the end.
     pub(super) swaps_attempted: u64,
     /// Of these, those that happened.
@@ -229,6 +231,7 @@ impl Report {
         let [kept, written] = measured.disk_bytes.map(|bytes| bytes / (attempted as f64).max(1.0));
         Self {
             mode: args.mode,
+            url: args.url.clone(),
             swaps_attempted: attempted,
             swaps_settled: tally.settled,
             swaps_rejected: tally.rejected_sum(),
@@ -541,6 +544,15 @@ impl Report {
             return Ok(());
         };
         let word = if verdict.is_verified() { "yes" } else { "NO" };
+        if self.url.is_some() {
+            writeln!(
+                f,
+                "verified     {word}: {} balances add up to the supply, and as many seqs were given \
+                 as requests were settled",
+                grouped(verdict.balances_summed),
+            )?;
+            return verdict.wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"));
+        }
         let of_mode = match self.orders {
             Some(_) => format!("{} answers are what they were", grouped(verdict.answers_compared)),
             None => "nothing is held".to_owned(),

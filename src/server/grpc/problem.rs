@@ -3,7 +3,6 @@
 //! The status' details are what `google.rpc.Status` says they are, so that every language's library
 //! of rich errors finds the problem in them.
 
-use prost::Message;
 use tonic::{Code, Status};
 
 use crate::proto;
@@ -11,38 +10,10 @@ use crate::server::bytes;
 use crate::server::problem::Problem;
 use crate::types::Amount;
 
-/// The name by which the problem is found among a status' details.
-const TYPE_URL: &str = "type.googleapis.com/crosslatch.v1.Problem";
-
-/// `google.rpc.Status`, as the trailer `grpc-status-details-bin` has it.
-#[derive(Clone, PartialEq, Message)]
-struct RichStatus {
-    #[prost(int32, tag = "1")]
-    code: i32,
-    #[prost(string, tag = "2")]
-    message: String,
-    #[prost(message, repeated, tag = "3")]
-    details: Vec<AnyMessage>,
-}
-
-/// `google.protobuf.Any`.
-#[derive(Clone, PartialEq, Message)]
-struct AnyMessage {
-    #[prost(string, tag = "1")]
-    type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
 /// The status that a unary call ends with.
 pub(super) fn status(problem: &Problem) -> Status {
     let shown = shown(problem);
-    let code = status_code(&shown.code);
-    let value = shown.encode_to_vec();
-    let detail = AnyMessage { type_url: TYPE_URL.into(), value };
-    let (message, details) = (shown.detail, vec![detail]);
-    let rich = RichStatus { code: code as i32, message: message.clone(), details };
-    Status::with_details(code, message, rich.encode_to_vec().into())
+    proto::rich::status(status_code(&shown.code), &shown)
 }
 
 /// As the proto file's table has it.
@@ -156,9 +127,7 @@ mod tests {
         assert_eq!(proto::id_of(&shown.request_id), Ok(id));
         let status = status(&problem);
         assert_eq!(status.code(), Code::FailedPrecondition);
-        let rich = RichStatus::decode(status.details()).expect("a rich status");
-        assert_eq!(rich.details[0].type_url, TYPE_URL);
-        let inside = proto::Problem::decode(&*rich.details[0].value).expect("a problem");
+        let inside = proto::rich::problem(&status).expect("a problem");
         assert_eq!(inside, shown);
     }
 
