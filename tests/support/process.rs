@@ -51,6 +51,14 @@ impl Server {
         Self::ready(command)
     }
 
+    /// The same at addresses of its own.
+    pub fn start_at(data: &Path, http: SocketAddr, grpc: SocketAddr) -> Self {
+        let (http, grpc) = (http.to_string(), grpc.to_string());
+        let data = data.to_str().expect("a plain path");
+        let args = ["serve", "--data", data, "--listen", &http, "--grpc", &grpc];
+        Self::ready(command(&args))
+    }
+
     /// The same where no file may grow beyond `kib`: a disk that is full sooner or later.
     pub fn start_on_small_disk(data: &Path, kib: u32) -> Self {
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
