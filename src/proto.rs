@@ -5,6 +5,8 @@
     clippy::all,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::missing_errors_doc,
+    clippy::too_many_lines,
     unused_qualifications,
     reason = "generated; what there is to say of it is said in the proto file"
 )]

@@ -5,69 +5,36 @@ use tonic::Code;
 
 use super::venue::*;
 
-#[tokio::test]
-async fn what_a_swap_can_get_wrong_is_named() {
-    let (_data, _server, mut exchange) = started().await;
+/// A swap, what is wrong with it, and how that is told.
+type Fault = (proto::Swap, Code, &'static str, &'static str);
+
+fn faults() -> Vec<Fault> {
+    let bad = Code::InvalidArgument;
     let with = |change: &dyn Fn(&mut proto::Swap)| {
         let mut swap = swap(10, 10, 200);
         change(&mut swap);
         swap
     };
-    let cases: [(proto::Swap, Code, &str, &str); 12] = [
-        (
-            with(&|it| it.request_id = Default::default()),
-            Code::InvalidArgument,
-            "malformed",
-            "request_id",
-        ),
-        (
-            with(&|it| it.request_id = vec![1; 15].into()),
-            Code::InvalidArgument,
-            "malformed",
-            "request_id",
-        ),
-        (with(&|it| it.legs.clear()), Code::InvalidArgument, "malformed", "legs"),
-        (
-            with(&|it| it.legs = vec![it.legs[0].clone(); 17]),
-            Code::InvalidArgument,
-            "malformed",
-            "legs",
-        ),
-        (
-            with(&|it| it.legs[1].amount = None),
-            Code::InvalidArgument,
-            "malformed",
-            "legs[1].amount",
-        ),
-        (
-            with(&|it| it.legs[1].amount = amount(0)),
-            Code::InvalidArgument,
-            "malformed",
-            "legs[1].amount",
-        ),
-        (with(&|it| it.legs[0].to_account = 1), Code::InvalidArgument, "malformed", "legs[0].to"),
-        (
-            with(&|it| it.legs[0].asset_number = Some(0)),
-            Code::InvalidArgument,
-            "malformed",
-            "legs[0].asset_number",
-        ),
-        (with(&|it| it.legs[0].asset.clear()), Code::InvalidArgument, "malformed", "legs[0].asset"),
+    vec![
+        (with(&|it| it.request_id = Default::default()), bad, "malformed", "request_id"),
+        (with(&|it| it.request_id = vec![1; 15].into()), bad, "malformed", "request_id"),
+        (with(&|it| it.legs.clear()), bad, "malformed", "legs"),
+        (with(&|it| it.legs = vec![it.legs[0].clone(); 17]), bad, "malformed", "legs"),
+        (with(&|it| it.legs[1].amount = None), bad, "malformed", "legs[1].amount"),
+        (with(&|it| it.legs[1].amount = amount(0)), bad, "malformed", "legs[1].amount"),
+        (with(&|it| it.legs[0].to_account = 1), bad, "malformed", "legs[0].to"),
+        (with(&|it| it.legs[0].asset_number = Some(0)), bad, "malformed", "legs[0].asset_number"),
+        (with(&|it| it.legs[0].asset.clear()), bad, "malformed", "legs[0].asset"),
         (
             with(&|it| {
                 it.legs[0].asset.clear();
                 it.legs[0].asset_number = Some(u32::MAX);
             }),
-            Code::InvalidArgument,
+            bad,
             "malformed",
             "legs[0].asset_number",
         ),
-        (
-            with(&|it| it.legs[0].asset = "x".repeat(40)),
-            Code::InvalidArgument,
-            "malformed",
-            "legs[0].asset",
-        ),
+        (with(&|it| it.legs[0].asset = "x".repeat(40)), bad, "malformed", "legs[0].asset"),
         (
             with(&|it| {
                 it.request_id = id_bytes(11);
@@ -77,8 +44,13 @@ async fn what_a_swap_can_get_wrong_is_named() {
             "expired",
             "deadline",
         ),
-    ];
-    for (swap, status, code, field) in cases {
+    ]
+}
+
+#[tokio::test]
+async fn what_a_swap_can_get_wrong_is_named() {
+    let (_data, _server, mut exchange) = started().await;
+    for (swap, status, code, field) in faults() {
         refused(exchange.swap(swap).await, status, code, field);
     }
     // No id was used up by what was malformed.

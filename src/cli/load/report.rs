@@ -218,8 +218,7 @@ impl Report {
     /// Brings what was measured into shape. Nothing is verified yet.
     pub(super) fn new(measured: Measured<'_>) -> Self {
         let Measured { args, ran, metrics, cpu, environment, .. } = measured;
-        let tally = &ran.tally;
-        let attempted = tally.ended();
+        let (tally, attempted) = (&ran.tally, ran.tally.ended());
         let latency_ms = Latency::of(&tally.latency);
         let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
         let conflict_kinds = conflict_kinds(metrics);

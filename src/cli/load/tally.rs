@@ -356,11 +356,11 @@ mod tests {
         let RefusedSwap { account, asset, short_by, seq, .. } = refused;
         let reject = Reject::InsufficientFunds { account, asset, short_by, seq };
         let mut tally = Tally::new(1);
-        tally.refused(&reject, Some(&planned));
+        tally.refused(reject.code(), Some(&reject), Some(&planned));
         assert_eq!(tally.unexpected, None);
         // Nobody should be short where funds are ample, nor refused for another reason ever.
-        tally.refused(&reject, None);
-        tally.refused(&Reject::Expired, Some(&planned));
+        tally.refused(reject.code(), Some(&reject), None);
+        tally.refused("expired", Some(&Reject::Expired), Some(&planned));
         assert_eq!(tally.unexpected, Some(reject.to_string()));
         assert_eq!(tally.rejected_sum(), 3);
         assert_eq!(tally.rejected[reject.code()], 2);

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use crate::proto;
 use crate::server::bytes;
 use crate::server::problem::Problem;
-use crate::types::Amount;
+use crate::types::{AccountId, Amount, ChainId};
 
 /// The status that a unary call ends with.
 pub(super) fn status(problem: &Problem) -> Status {
@@ -47,9 +47,9 @@ pub(super) fn shown(problem: &Problem) -> proto::Problem {
         detail: members.detail.clone(),
         field: members.field.clone().unwrap_or_default(),
         request_id: members.request_id.map(proto::id_bytes).unwrap_or_default(),
-        account: members.account.map(|account| account.get()),
+        account: members.account.map(AccountId::get),
         asset: members.asset.clone().unwrap_or_default(),
-        chain_id: members.chain_id.map(|chain| chain.get()),
+        chain_id: members.chain_id.map(ChainId::get),
         key: members.key.as_deref().map(|key| bytes::of_shown(key).into()),
         token: members.token.map(|it| proto::id_bytes(it.request())).unwrap_or_default(),
         how: members.how.map(|how| how.name().to_owned()).unwrap_or_default(),
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
     use crate::error::Reject;
     use crate::server::problem::CODES;
-    use crate::types::{AccountId, AssetId, CommitSeq, Key, RequestId, Subject};
+    use crate::types::{AssetId, CommitSeq, Key, RequestId, Subject};
 
     #[test]
     fn every_code_has_the_status_that_its_http_status_suggests() {
