@@ -24,11 +24,6 @@ pub(super) fn shown(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The bytes that [`shown`] showed; none of any other text.
-pub(super) fn of_shown(text: &str) -> Vec<u8> {
-    STANDARD.decode(text).unwrap_or_default()
-}
-
 /// Bytes in a JSON string.
 ///
 /// # Errors

@@ -3,10 +3,11 @@
 //! The status' details are what `google.rpc.Status` says they are, so that every language's library
 //! of rich errors finds the problem in them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tonic::{Code, Status};
 
 use crate::proto;
-use crate::server::bytes;
 use crate::server::problem::Problem;
 use crate::types::{AccountId, Amount, ChainId};
 
@@ -50,7 +51,7 @@ pub(super) fn shown(problem: &Problem) -> proto::Problem {
         account: members.account.map(AccountId::get),
         asset: members.asset.clone().unwrap_or_default(),
         chain_id: members.chain_id.map(ChainId::get),
-        key: members.key.as_deref().map(|key| bytes::of_shown(key).into()),
+        key: members.key.as_deref().map(|key| STANDARD.decode(key).unwrap_or_default().into()),
         token: members.token.map(|it| proto::id_bytes(it.request())).unwrap_or_default(),
         how: members.how.map(|how| how.name().to_owned()).unwrap_or_default(),
         commit_seq: number(members.commit_seq.as_deref()),
