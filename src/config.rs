@@ -82,6 +82,25 @@ pub const STREAM_SNAPSHOT_LEVELS_MAX: usize = 100_000;
 pub const STREAM_DEPTH_MAX: u64 = 1_000;
 /// Levels of a followed market that are remembered as changed, for those who are behind.
 pub const STREAM_CHANGED_LEVELS_MAX: usize = 65_536;
+/// Longest gRPC message, either way.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Batches of one stream that may be taken and not yet answered; beyond that, the stream is not read.
+pub const GRPC_BATCHES_IN_FLIGHT_MAX: usize = 16;
+/// Calls on one gRPC connection at once, streams included; a client waits with the next one.
+pub const GRPC_STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// What a gRPC client may send on one call, and on one connection, before it is read, in bytes.
+pub const GRPC_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// See [`GRPC_STREAM_WINDOW_BYTES`].
+pub const GRPC_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// After what time of silence a gRPC connection is asked whether anybody is there, in milliseconds.
+pub const GRPC_KEEPALIVE_MS: u64 = 20_000;
+/// How long the answer to that may take, in milliseconds.
+pub const GRPC_KEEPALIVE_WAIT_MS: u64 = 10_000;
+
+/// Batches that a client of this crate has in flight on each of its connections.
+pub const CLIENT_BATCHES_IN_FLIGHT_MAX: usize = 2;
+/// How long such a client waits before it tries again, at first and at last, in milliseconds.
+pub const CLIENT_BACKOFF_MS: (u64, u64) = (5, 1_000);
 
 /// What an operator may turn. The defaults suit two cores and 24 GiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

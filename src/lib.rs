@@ -90,6 +90,8 @@ pub mod matcher;
 pub mod coordinator;
 pub mod store;
 pub mod engine;
+pub mod proto;
+pub mod client;
 #[cfg(feature = "rocksdb")]
 pub mod server;
 #[cfg(feature = "rocksdb")]

@@ -17,6 +17,8 @@ use process::Server;
 
 /// Where the README's server listens.
 const ADDRESS: &str = "127.0.0.1:7400";
+/// Where gRPC is answered in it.
+const GRPC_ADDRESS: &str = "127.0.0.1:7401";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Step {
@@ -38,7 +40,8 @@ impl Terminals {
             let server = self.server.insert(Server::start(self.data.path()));
             let data = self.data.path().to_str().expect("a plain path");
             let here = server.address.to_string();
-            return server.ready.replace(data, "./data").replace(&here, ADDRESS) + "\n";
+            let ready = server.ready.replace(&server.grpc.to_string(), GRPC_ADDRESS);
+            return ready.replace(data, "./data").replace(&here, ADDRESS) + "\n";
         }
         if command.starts_with("kill -9 ") {
             self.server.take().expect("it runs").kill();

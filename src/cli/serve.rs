@@ -1,13 +1,13 @@
-//! `crosslatch serve`: an engine on a data directory, answering over HTTP until it is told to stop.
+//! `crosslatch serve`: an engine on a data directory, answering over HTTP and gRPC until it is told to stop.
 //!
 //! ```text
-//! settings ─► socket ─► gate (health) ─► engine (recovers) ─► "is ready" ─► serving
+//! settings ─► sockets ─► gate (health) ─► engine (recovers) ─► "is ready" ─► serving
 //!                                                                             ├─ SIGTERM ─► drain ─► stop ─► 0
 //!                                                                             └─ poisoned ─► drain ─► 4
 //! ```
 //!
-//! The socket is taken first: a second server on the same port then fails before it touches the
-//! data. Until the engine has recovered, only health is answered. Whoever starts the process as a
+//! The sockets are taken first: a second server on the same ports then fails before it touches the
+//! data. Until the engine has recovered, only health is answered, and over HTTP alone. Whoever starts the process as a
 //! service that notifies is told of each step.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +51,9 @@ pub struct ServeArgs {
     /// Address of the HTTP server; port 0 takes a free one [default: 127.0.0.1:7400]
     #[arg(long, value_name = "IP:PORT", env = "CROSSLATCH_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Address of the gRPC server; port 0 takes a free one [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "IP:PORT", env = "CROSSLATCH_GRPC")]
+    grpc: Option<SocketAddr>,
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
@@ -91,6 +94,7 @@ impl ServeArgs {
         settings.log_format = self.log_format.unwrap_or(settings.log_format);
         settings.log_level = self.log_level.or(settings.log_level);
         settings.slow_request_ms = self.slow_request_ms.unwrap_or(settings.slow_request_ms);
+        settings.grpc = self.grpc.unwrap_or(settings.grpc);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
         settings.journal_archive_dir = self.journal_archive_dir.or(settings.journal_archive_dir);
         let limits = &mut settings.limits;
@@ -114,14 +118,23 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
     start_log(settings.log_format, settings.log_level);
     let exporter = metrics::install()?;
-    let listener = TcpListener::bind(settings.listen)
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let faces = Faces { http: bind(settings.listen)?, grpc: bind(settings.grpc)? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(start_and_serve(exporter, listener, &settings))?;
+    let code = runtime.block_on(start_and_serve(exporter, faces, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
     Ok(code)
+}
+
+/// Where the server is reached.
+struct Faces {
+    http: TcpListener,
+    grpc: TcpListener,
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Logs to standard error. Where no level is set, `RUST_LOG` chooses what, by default `info`.
@@ -147,32 +160,37 @@ enum End {
     Broken(String),
 }
 
+/// What answers on a socket, as a task.
+type Connections = JoinHandle<std::io::Result<()>>;
+
 /// What is shared by the parts of a server's life.
 struct Serving {
     signals: Signals,
     notifier: Notifier,
     /// Dropped to stop.
-    stop: oneshot::Sender<()>,
-    connections: JoinHandle<std::io::Result<()>>,
+    stop: watch::Sender<()>,
+    connections: Connections,
     log_format: LogFormat,
 }
 
 async fn start_and_serve(
     exporter: Exporter,
-    listener: TcpListener,
+    faces: Faces,
     settings: &Settings,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let notifier = Notifier::from_environment();
-    let address = listener.local_addr()?;
-    let (stop, stopping) = oneshot::channel::<()>();
-    let stopping = async move {
-        // A sender that is dropped is as good a sign.
-        let _ = stopping.await;
+    let address = faces.http.local_addr()?;
+    let addresses = [address, faces.grpc.local_addr()?];
+    let (stop, stopping) = watch::channel(());
+    let asked = || {
+        let mut stopping = stopping.clone();
+        // The sender is dropped, nothing is ever sent.
+        async move { drop(stopping.changed().await) }
     };
     let progress = Arc::new(StartProgress::default());
     let gate = Gate::new(progress.clone(), exporter.clone());
-    let connections = tokio::spawn(server::serve(gate.clone(), listener, stopping));
+    let http = tokio::spawn(server::serve(gate.clone(), faces.http, asked()));
     tracing::info!(%address, data = %settings.data.display(), "listening; the engine starts");
     notifier.status("recovering");
     keep_watch(&notifier);
@@ -185,10 +203,20 @@ async fn start_and_serve(
     };
     let app = App::new(engine, exporter, &settings.limits);
     gate.open(app.clone(), settings.slow_request_ms);
-    let ready = say_ready(&app, address, settings)?;
+    let grpc = tokio::spawn(server::grpc::serve(app.clone(), faces.grpc, asked()));
+    // Both end when they are asked to, and each by itself only if it fails.
+    let connections = tokio::spawn(both(http, grpc));
+    let ready = say_ready(&app, addresses, settings)?;
     notifier.ready(&ready);
     let log_format = settings.log_format;
     serve(app, Serving { signals, notifier, stop, connections, log_format }).await
+}
+
+/// Until both faces have ended, or one of them has failed.
+async fn both(http: Connections, grpc: Connections) -> std::io::Result<()> {
+    let ended =
+        async |connections: Connections| connections.await.map_err(std::io::Error::other)?;
+    tokio::try_join!(ended(http), ended(grpc)).map(|_| ())
 }
 
 /// Tells the watchdog, if there is one, that the network's side of the process turns. An engine that
@@ -243,14 +271,19 @@ async fn serve(app: App, serving: Serving) -> anyhow::Result<ExitCode> {
 }
 
 /// The one line that people and scripts wait for.
-fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<String> {
+fn say_ready(
+    app: &App,
+    [http, grpc]: [SocketAddr; 2],
+    settings: &Settings,
+) -> std::io::Result<String> {
     let data = settings.data.display();
     let seq = app.engine().status().durable_seq;
     let shards = match settings.limits.shards {
         1 => "1 shard".into(),
         many => format!("{many} shards"),
     };
-    let ready = format!("ready on http://{address} (data {data}, {shards}, seq {seq})");
+    let ready =
+        format!("ready on http://{http} and grpc://{grpc} (data {data}, {shards}, seq {seq})");
     let mut out = stdout().lock();
     writeln!(out, "crosslatch is {ready}")?;
     out.flush()?;

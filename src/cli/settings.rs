@@ -3,6 +3,7 @@
 //! ```toml
 //! data = "./data"
 //! listen = "127.0.0.1:7400"
+//! grpc = "127.0.0.1:7401"
 //! log_format = "json"
 //! journal_archive_dir = "/archive/venue"
 //!
@@ -60,6 +61,8 @@ pub struct Settings {
     pub data: PathBuf,
     /// The address of the HTTP server; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The address of the gRPC server; port 0 takes a free one.
+    pub grpc: SocketAddr,
     /// Where old blocks of the journal go; without it they stay in the data directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal_archive_dir: Option<PathBuf>,
@@ -80,6 +83,7 @@ impl Default for Settings {
         Self {
             data: "./data".into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
+            grpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 7401)),
             journal_archive_dir: None,
             log_format: LogFormat::default(),
             log_level: None,
@@ -125,15 +129,17 @@ impl Settings {
     /// [`Error::Config`] with the first field that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         self.limits.validate().map_err(Error::Config)?;
-        if self.listen.ip().is_loopback() {
+        let faces = [("listen", self.listen), ("grpc", self.grpc)];
+        let Some((field, address)) = faces.into_iter().find(|(_, it)| !it.ip().is_loopback())
+        else {
             return Ok(());
-        }
-        let listen = self.listen;
+        };
         Err(Error::Config(Malformed::new(
-            "listen",
+            field,
             format!(
-                "is {listen}; without any key configured the server answers everybody who \
-                 reaches it, so it only listens on loopback, as 127.0.0.1:7400 is"
+                "is {address}; without any key configured the server answers everybody who \
+                 reaches it, so it only listens on loopback, as 127.0.0.1:{} is",
+                address.port()
             ),
         )))
     }
@@ -218,5 +224,8 @@ mod tests {
         };
         assert_eq!(on("[::1]:0"), Ok(()));
         assert!(on("0.0.0.0:7400").expect_err("everybody").to_string().contains("loopback"));
+        let grpc = "0.0.0.0:7401".parse().expect("an address");
+        let settings = Settings { grpc, ..Settings::default() };
+        assert!(settings.validate().expect_err("everybody").to_string().contains("grpc is"));
     }
 }

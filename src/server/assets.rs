@@ -65,10 +65,14 @@ fn chain_kind(value: Value<'_>) -> Result<ChainKind, String> {
 /// `native`, or the address of the token's contract or mint in the chain's one spelling, so that
 /// the same token is the same asset however it is written.
 fn token(value: Value<'_>, kind: ChainKind) -> Result<Box<str>, String> {
-    let text = json::text(value)?;
+    token_of(&json::text(value)?, kind)
+}
+
+/// The same of plain text.
+pub(super) fn token_of(text: &str, kind: ChainKind) -> Result<Box<str>, String> {
     match kind {
         ChainKind::Evm | ChainKind::Solana if text != NATIVE => {
-            let address = Address::parse(kind, &text)?;
+            let address = Address::parse(kind, text)?;
             Ok(address.as_str().into())
         }
         // There tokens go by names of other forms: a rune's id, a denomination.

@@ -83,19 +83,11 @@ pub(super) struct Done {
 
 /// `{to}` → `{status, to, seq, block, bytes, verified}` once it is proven.
 pub(super) async fn post(State(app): State<App>, body: JsonBody) -> Result<Response, Problem> {
-    let engine = app.engine().clone();
-    let job = app.backups().join(read(&body)?, |to| begin(engine, to));
-    let mut result = job.result.clone();
-    let over = match tokio::time::timeout(WAIT, result.wait_for(Option::is_some)).await {
-        Err(_) => {
-            let pending = Pending { status: "pending", to: job.to };
-            return Ok(receipt::json(StatusCode::ACCEPTED, &pending));
-        }
-        Ok(over) => over.ok().and_then(|result| result.clone()),
+    let to = read(&body)?;
+    let Some(BackupReport { to, end, bytes, .. }) = make(&app, to.clone()).await? else {
+        let pending = Pending { status: "pending", to };
+        return Ok(receipt::json(StatusCode::ACCEPTED, &pending));
     };
-    app.backups().told(&job);
-    let failed = || Problem::new("storage", "the server failed to make the backup");
-    let BackupReport { to, end, bytes, .. } = over.ok_or_else(failed)??;
     let (seq, block) = (end.seq.to_string(), end.block.to_string());
     let done = Done { status: "done", to, seq, block, bytes, verified: true };
     Ok(receipt::json(StatusCode::OK, &done))
@@ -105,11 +97,28 @@ fn read(body: &JsonBody) -> Result<PathBuf, Problem> {
     let mut object = body.object()?;
     let to = PathBuf::from(object.required("to", json::text)?.into_owned());
     object.finish()?;
+    Ok(to)
+}
+
+/// Waits for the backup to that directory; `None` if it takes longer, and goes on.
+///
+/// # Errors
+/// What is wrong with the path; why there is no backup.
+pub(super) async fn make(app: &App, to: PathBuf) -> Result<Option<BackupReport>, Problem> {
     if !to.is_absolute() {
         let why = "is not an absolute path on the server's file system";
         return Err(Malformed::new("to", why).into());
     }
-    Ok(to)
+    let engine = app.engine().clone();
+    let job = app.backups().join(to, |to| begin(engine, to));
+    let mut result = job.result.clone();
+    let over = match tokio::time::timeout(WAIT, result.wait_for(Option::is_some)).await {
+        Err(_) => return Ok(None),
+        Ok(over) => over.ok().and_then(|result| result.clone()),
+    };
+    app.backups().told(&job);
+    let failed = || Problem::new("storage", "the server failed to make the backup");
+    Ok(Some(over.ok_or_else(failed)??))
 }
 
 impl Backups {

@@ -176,7 +176,7 @@ fn trade_from(text: &str) -> Result<TradeId, String> {
 ///
 /// # Errors
 /// There is none of that name.
-fn market_of(name: &str, directory: &Directory) -> Result<MarketId, Problem> {
+pub(super) fn market_of(name: &str, directory: &Directory) -> Result<MarketId, Problem> {
     directory.market_by_name(name).ok_or_else(|| Problem::unknown_market(name))
 }
 

@@ -16,6 +16,11 @@ use super::state::{App, blocking};
 /// Content type of Prometheus' text format.
 pub(super) const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// What is running.
+pub(super) const NAME: &str = env!("CARGO_PKG_NAME");
+/// In which version.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 #[derive(Serialize, ToSchema)]
 #[schema(as = Status)]
 pub(super) struct Status {
@@ -48,8 +53,7 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Problem> 
 
 /// What is running.
 pub(super) async fn version() -> Response {
-    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    json(StatusCode::OK, &Version { name, version })
+    json(StatusCode::OK, &Version { name: NAME, version: VERSION })
 }
 
 /// Everything measured so far.

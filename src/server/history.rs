@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::config::SWAP_LEGS_MAX;
 use crate::directory::Directory;
 use crate::store::history::HistoryEntry;
-use crate::types::{AccountId, Amount, CommitSeq, RequestId, Token};
+use crate::types::{AccountId, Amount, AssetId, CommitSeq, RequestId, Token};
 
 use super::accounts::account_id;
 use super::json;
@@ -72,6 +72,26 @@ pub(super) async fn get(
         directory.asset_by_name(&name).ok_or_else(|| Problem::unknown_asset(&name).at("asset"))
     };
     let asset = asset.map(of).transpose()?;
+    let (changes, next) = page(&app, account, asset, after, limit).await?;
+    let body = HistoryBody {
+        account,
+        changes: changes.iter().map(|change| shown(change, directory)).collect(),
+        next: next.map(|seq| seq.to_string()),
+    };
+    Ok(receipt::json(StatusCode::OK, &body))
+}
+
+/// One page of changes, and where the next one begins.
+///
+/// # Errors
+/// The account is not known; what is asked for is not remembered any more; the disk.
+pub(super) async fn page(
+    app: &App,
+    account: AccountId,
+    asset: Option<AssetId>,
+    after: Option<CommitSeq>,
+    limit: usize,
+) -> Result<(Vec<HistoryEntry>, Option<CommitSeq>), Problem> {
     let engine = app.engine().clone();
     let asked = limit + CHANGES_PER_SEQ_MAX;
     let changes = blocking(move || {
@@ -82,12 +102,7 @@ pub(super) async fn get(
     .await?;
     let mut changes = changes.map_err(reads::of_account)?;
     let next = cut(&mut changes, limit, |change| change.seq);
-    let body = HistoryBody {
-        account,
-        changes: changes.iter().map(|change| shown(change, directory)).collect(),
-        next: next.map(|seq| seq.to_string()),
-    };
-    Ok(receipt::json(StatusCode::OK, &body))
+    Ok((changes, next))
 }
 
 fn limit_from(text: &str) -> Result<u64, String> {

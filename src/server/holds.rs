@@ -70,6 +70,18 @@ pub(super) const fn field_of(action: Action) -> &'static str {
 /// It is no token; there is no such hold; the engine is overloaded or stopped.
 pub(super) async fn find(app: &App, field: &'static str, text: &str) -> Result<Found, Problem> {
     let token: Token = text.parse().map_err(|why: String| Problem::malformed(field, why))?;
+    find_token(app, field, token).await
+}
+
+/// The same of a token that was read already.
+///
+/// # Errors
+/// There is no such hold; the engine is overloaded or stopped.
+pub(super) async fn find_token(
+    app: &App,
+    field: &'static str,
+    token: Token,
+) -> Result<Found, Problem> {
     let reader = app.clone();
     let found = blocking(move || look_up(&reader, token)).await??;
     found.ok_or_else(|| unknown(token, field))

@@ -76,6 +76,8 @@ fn is_of_client(error: &io::Error) -> bool {
 /// A connection that fails when nothing has moved on it for [`IDLE`].
 pub(super) struct Connection {
     stream: TcpStream,
+    /// Who is at the other end; nobody knows of one that is gone already.
+    pub(super) peer: Option<SocketAddr>,
     idle: Interval,
     _slot: OwnedSemaphorePermit,
 }
@@ -88,7 +90,8 @@ impl Connection {
         }
         let mut idle = interval(IDLE);
         idle.reset();
-        Self { stream, idle, _slot: slot }
+        let peer = stream.peer_addr().ok();
+        Self { stream, peer, idle, _slot: slot }
     }
 
     /// Passes on what moved; where nothing did, waits for the end of patience.

@@ -18,6 +18,7 @@ mod gate;
 mod events;
 mod extract;
 mod feed;
+pub mod grpc;
 mod health;
 mod history;
 mod holds;

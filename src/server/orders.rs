@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::directory::Directory;
+use crate::engine::Answers;
 use crate::error::{Malformed, OrderFault, Reject};
 use crate::market::order::Price;
 use crate::request::{AmendOrder, Command, OrderType, PlaceOrder, Request, Stands};
@@ -161,7 +162,19 @@ pub(super) async fn cancel_all(
     let read = read.and_then(|read| query.finish().map(|()| read).map_err(Problem::from));
     match app.counted("cancel_all", read)? {
         AllOf::Market(asked) => Ok(app.settle(*asked).await?.into_response()),
-        AllOf::Account(id, account) => everywhere(&app, id, account).await,
+        AllOf::Account(id, account) => {
+            let (asked, answers) = everywhere(&app, id, account).await?;
+            let writer = app.clone();
+            app.writing(move || {
+                let answer = |(place, request): (usize, Request)| {
+                    let Asked { request, names } = Asked::new(request, Names::default());
+                    writer.answer(request.id, answers.outcome(place), &names)
+                };
+                let results = asked.into_iter().enumerate().map(answer).collect();
+                receipt::json(StatusCode::OK, &Results { results })
+            })
+            .await
+        }
     }
 }
 
@@ -199,7 +212,16 @@ fn read_cancel_all(
     })
 }
 
-async fn everywhere(app: &App, id: RequestId, account: AccountId) -> Result<Response, Problem> {
+/// Cancels an account's orders in every market, in the order in which those were created: what was
+/// asked for, and the answers.
+///
+/// # Errors
+/// The engine is overloaded or stopped.
+pub(super) async fn everywhere(
+    app: &App,
+    id: RequestId,
+    account: AccountId,
+) -> Result<(Vec<Request>, Answers), Problem> {
     let count = u32::try_from(app.engine().directory().markets().len());
     let markets = (0..count.expect("MARKETS_MAX fits")).map(MarketId::new);
     let requests: Vec<Request> = markets
@@ -208,16 +230,7 @@ async fn everywhere(app: &App, id: RequestId, account: AccountId) -> Result<Resp
     let asked = requests.clone();
     let failed = |error| Problem::from(error).of(id);
     let answers = app.engine().submit(requests).map_err(failed)?.answers().await.map_err(failed)?;
-    let writer = app.clone();
-    app.writing(move || {
-        let answer = |(place, request): (usize, Request)| {
-            let Asked { request, names } = Asked::new(request, Names::default());
-            writer.answer(request.id, answers.outcome(place), &names)
-        };
-        let results = asked.into_iter().enumerate().map(answer).collect();
-        receipt::json(StatusCode::OK, &Results { results })
-    })
-    .await
+    Ok((asked, answers))
 }
 
 /// The id of that request's part in a market: as old as the request, if that says how old it is.

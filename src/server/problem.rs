@@ -104,66 +104,67 @@ pub(super) struct Told {
 #[serde(transparent)]
 pub struct Problem(Box<Members>);
 
+/// What a problem says, member by member.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(super) struct Members {
     #[schema(value_type = ProblemStatus)]
-    status: &'static str,
+    pub(super) status: &'static str,
     #[schema(value_type = ProblemCode)]
-    code: &'static str,
-    title: &'static str,
-    detail: String,
+    pub(super) code: &'static str,
+    pub(super) title: &'static str,
+    pub(super) detail: String,
     /// The field of the request that is at fault, as in `legs[0].amount`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    pub(super) field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<RequestId>,
+    pub(super) request_id: Option<RequestId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<AccountId>,
+    pub(super) account: Option<AccountId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    asset: Option<String>,
+    pub(super) asset: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    chain_id: Option<ChainId>,
+    pub(super) chain_id: Option<ChainId>,
     /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Base64>)]
-    key: Option<String>,
+    pub(super) key: Option<String>,
     #[serde(flatten)]
-    fault: Option<FaultBody>,
+    pub(super) fault: Option<FaultBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<Token>,
+    pub(super) token: Option<Token>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    how: Option<Resolution>,
+    pub(super) how: Option<Resolution>,
     /// Of what happened before and is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Seq>)]
-    commit_seq: Option<String>,
+    pub(super) commit_seq: Option<String>,
     /// What the venue is restricted to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    operation: Option<&'static str>,
+    pub(super) operation: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    short_by: Option<Amount>,
+    pub(super) short_by: Option<Amount>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<u64>,
+    pub(super) max: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    max_percent: Option<u8>,
+    pub(super) max_percent: Option<u8>,
     /// The oldest seq that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Seq>)]
-    oldest: Option<String>,
+    pub(super) oldest: Option<String>,
     /// The state that was seen: a decimal string like every seq.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Seq>)]
-    seq: Option<String>,
+    pub(super) seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Timestamp>)]
-    time: Option<String>,
+    pub(super) time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
+    pub(super) line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<usize>,
+    pub(super) column: Option<usize>,
     #[serde(skip)]
-    http: u16,
+    pub(super) http: u16,
 }
 
 impl Problem {
@@ -261,6 +262,11 @@ impl Problem {
         self.0.seq.get_or_insert_with(|| seq.to_string());
         self.0.time = Some(time);
         self
+    }
+
+    /// Everything that it says.
+    pub(super) fn members(&self) -> &Members {
+        &self.0
     }
 
     /// The stable code.

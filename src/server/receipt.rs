@@ -61,7 +61,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 /// The refusal with the names and the field that its request had for what it is about.
-fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
+pub(super) fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
     let reject = &refusal.reject;
     let asset = asset_of(reject).and_then(|asset| names.asset(asset, directory));
     let mut problem = Problem::reject(reject, asset.as_deref()).of(refusal.request_id);
@@ -242,7 +242,7 @@ impl From<AssetSpec> for AssetBody {
 }
 
 /// The name of the API key that asked; `None` for who needs none.
-fn key_name(caller: Caller, directory: &Directory) -> Option<Box<str>> {
+pub(super) fn key_name(caller: Caller, directory: &Directory) -> Option<Box<str>> {
     match caller {
         Caller::Trusted => None,
         Caller::Key(number) => directory.key(number).map(|issued| issued.key.name.clone()),

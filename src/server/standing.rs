@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::market::{MarketSpec, OrderState};
-use crate::store::account_orders::{Asked, Wanted};
+use crate::store::account_orders::{Asked, OrdersPage, Wanted};
 use crate::store::order_reads::OrderView;
 use crate::types::{AccountId, CommitSeq, RequestId, Time};
 
@@ -97,23 +97,9 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     let before = query.seq("after")?.unwrap_or(CommitSeq::new(u64::MAX));
     let limit = query.optional("limit", |text| within(text, LIMIT_MAX))?.unwrap_or(LIMIT);
     query.finish()?;
+    let which = Which { account, market: market.as_deref(), status: asked, before, limit };
+    let page = orders(&app, which).await?;
     let directory = app.engine().directory();
-    let market = market
-        .map(|name| directory.market_by_name(&name).ok_or_else(|| Problem::unknown_market(&name)));
-    let market = market.transpose()?;
-    let open = asked.is_some_and(stands);
-    let asked_for = Asked { account, market, before, open, limit };
-    let reader = app.clone();
-    let page = blocking(move || {
-        let is_asked = |state: &OrderState, standing| Some(status(standing, state.filled)) == asked;
-        // Whatever stands is open.
-        let wanted: Option<Wanted<'_>> = match asked {
-            None | Some(OPEN) => None,
-            Some(_) => Some(&is_asked),
-        };
-        reader.engine().account_orders(asked_for, wanted)
-    });
-    let page = page.await?.map_err(of_account)?;
     let body = |view: &OrderView| {
         let listed = directory.market(view.placed.market).expect("markets are never removed");
         StandingBody::new(view, &listed.spec)
@@ -127,13 +113,52 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     Ok(receipt::json(StatusCode::OK, &body))
 }
 
+/// Which orders of an account are asked for.
+pub(super) struct Which<'a> {
+    /// Whose.
+    pub account: AccountId,
+    /// In that market alone.
+    pub market: Option<&'a str>,
+    /// One of [`STATUSES`].
+    pub status: Option<&'static str>,
+    /// Earlier ones than this.
+    pub before: CommitSeq,
+    /// So many.
+    pub limit: usize,
+}
+
+/// A page of an account's orders, newest first.
+///
+/// # Errors
+/// The account or the market is not known; the engine is overloaded or stopped; the disk.
+pub(super) async fn orders(app: &App, which: Which<'_>) -> Result<OrdersPage, Problem> {
+    let Which { account, market, status: asked, before, limit } = which;
+    let directory = app.engine().directory();
+    let market = market
+        .map(|name| directory.market_by_name(name).ok_or_else(|| Problem::unknown_market(name)));
+    let market = market.transpose()?;
+    let open = asked.is_some_and(stands);
+    let asked_for = Asked { account, market, before, open, limit };
+    let reader = app.clone();
+    let page = blocking(move || {
+        let is_asked = |state: &OrderState, standing| Some(status(standing, state.filled)) == asked;
+        // Whatever stands is open.
+        let wanted: Option<Wanted<'_>> = match asked {
+            None | Some(OPEN) => None,
+            Some(_) => Some(&is_asked),
+        };
+        reader.engine().account_orders(asked_for, wanted)
+    });
+    page.await?.map_err(of_account)
+}
+
 /// New or partially filled.
 const OPEN: &str = "open";
 /// What may be asked for: statuses, and those that stand.
 pub(super) const STATUSES: [&str; 7] =
     [OPEN, "new", "partially_filled", "filled", "canceled", "rejected", "expired"];
 
-fn status_from(text: &str) -> Result<&'static str, String> {
+pub(super) fn status_from(text: &str) -> Result<&'static str, String> {
     let known = STATUSES.into_iter().find(|known| *known == text);
     known.ok_or_else(|| format!("is none of {}", STATUSES.join(", ")))
 }

@@ -182,29 +182,57 @@ impl App {
     /// # Errors
     /// The engine is overloaded or stopped.
     pub(super) async fn settle(&self, asked: Asked) -> Result<Answer, Problem> {
+        let (outcome, names) = self.outcome(asked).await?;
+        Ok(Answer::of(outcome, &names, self.engine().directory()))
+    }
+
+    /// Takes one request to its outcome, with the words that go with it.
+    ///
+    /// # Errors
+    /// The engine is overloaded or stopped.
+    pub(super) async fn outcome(&self, asked: Asked) -> Result<(Outcome, Names), Problem> {
         let Asked { request, names } = asked;
         let id = request.id;
         let failed = |error| Problem::from(error).of(id);
         let pending = self.engine().submit(vec![request]).map_err(failed)?;
         let outcome = pending.answers().await.map_err(failed)?.outcome(0);
         if !is_reused(&outcome) {
-            return Ok(Answer::of(outcome, &names, self.engine().directory()));
+            return Ok((outcome, names));
         }
         let app = self.clone();
-        blocking(move || app.answer(id, outcome, &names)).await
+        blocking(move || match app.refused_before(id, &outcome, &names) {
+            Some((first, names)) => (first, names),
+            None => (outcome, names),
+        })
+        .await
     }
 
     /// The answer that an outcome is, in its caller's words. Reads the disk when the id was used
     /// before for another request, as that may be this one: see [`Names`].
     pub(super) fn answer(&self, id: RequestId, outcome: Outcome, names: &Names) -> Answer {
         let directory = self.engine().directory();
-        if is_reused(&outcome)
-            && let Ok(Known::Outcome(Outcome::Rejected(first))) = self.engine().known(id)
-            && let Some(names) = names.as_refused(&first.reject, directory)
-        {
-            return Answer::of(Outcome::Rejected(first), &names, directory);
+        match self.refused_before(id, &outcome, names) {
+            Some((first, names)) => Answer::of(first, &names, directory),
+            None => Answer::of(outcome, names, directory),
         }
-        Answer::of(outcome, names, directory)
+    }
+
+    /// Of a request whose id was used before: the first outcome, if it was this one, refused for
+    /// something that did not exist then. Reads the disk in that case.
+    pub(super) fn refused_before(
+        &self,
+        id: RequestId,
+        outcome: &Outcome,
+        names: &Names,
+    ) -> Option<(Outcome, Names)> {
+        if !is_reused(outcome) {
+            return None;
+        }
+        let Ok(Known::Outcome(Outcome::Rejected(first))) = self.engine().known(id) else {
+            return None;
+        };
+        let names = names.as_refused(&first.reject, self.engine().directory())?;
+        Some((Outcome::Rejected(first), names))
     }
 }
 

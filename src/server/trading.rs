@@ -327,30 +327,30 @@ impl TradeBody {
 pub(super) struct FaultBody {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub market: Option<String>,
+    pub(super) market: Option<String>,
     /// An order that is in the way, or is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
-    order_id: Option<RequestId>,
+    pub(super) order_id: Option<RequestId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Digits>)]
-    tick_size: Option<String>,
+    pub(super) tick_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Digits>)]
-    lot_size: Option<String>,
+    pub(super) lot_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Digits>)]
-    min_notional: Option<String>,
+    pub(super) min_notional: Option<String>,
     /// So much has traded already.
     #[serde(skip_serializing_if = "Option::is_none")]
-    filled: Option<Amount>,
+    pub(super) filled: Option<Amount>,
     /// The lowest price that is allowed now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Digits>)]
-    low: Option<String>,
+    pub(super) low: Option<String>,
     /// The highest.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Digits>)]
-    high: Option<String>,
+    pub(super) high: Option<String>,
 }
 
 impl FaultBody {
@@ -399,7 +399,7 @@ pub(super) const fn status(standing: Standing, filled: Lots) -> &'static str {
 }
 
 /// Why an order is over, if its status does not say it all.
-const fn reason(standing: Standing) -> Option<&'static str> {
+pub(super) const fn reason(standing: Standing) -> Option<&'static str> {
     match standing {
         Standing::Open | Standing::Filled => None,
         Standing::Ended(ended) => Some(match ended {

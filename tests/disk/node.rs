@@ -53,7 +53,7 @@ fn command(wrapper: &[String], args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CROSSLATCH_")) {
         command.env_remove(name);
     }
-    command.args(args).env("RUST_LOG", "warn");
+    command.args(args).env("RUST_LOG", "warn").env("CROSSLATCH_GRPC", "127.0.0.1:0");
     command
 }
 

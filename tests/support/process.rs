@@ -13,6 +13,8 @@ use super::http::Client;
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// Where gRPC is answered.
+    pub grpc: SocketAddr,
     /// The line with which it said that it is ready.
     pub ready: String,
 }
@@ -23,7 +25,8 @@ pub fn command(args: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CROSSLATCH_")) {
         command.env_remove(name);
     }
-    command.args(args).env("RUST_LOG", "warn");
+    // Many servers run at once.
+    command.args(args).env("RUST_LOG", "warn").env("CROSSLATCH_GRPC", "127.0.0.1:0");
     command
 }
 
@@ -56,10 +59,19 @@ impl Server {
         Self::ready(command)
     }
 
+    /// The same at addresses of its own.
+    pub fn start_at(data: &Path, http: SocketAddr, grpc: SocketAddr) -> Self {
+        let (http, grpc) = (http.to_string(), grpc.to_string());
+        let data = data.to_str().expect("a plain path");
+        let args = ["serve", "--data", data, "--listen", &http, "--grpc", &grpc];
+        Self::ready(command(&args))
+    }
+
     /// The same where no file may grow beyond `kib`: a disk that is full sooner or later.
     pub fn start_on_small_disk(data: &Path, kib: u32) -> Self {
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
         let mut command = Command::new("sh");
+        command.env("CROSSLATCH_GRPC", "127.0.0.1:0");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_crosslatch")]).args(serve_args(data));
         Self::ready(command)
     }
@@ -69,10 +81,13 @@ impl Server {
         let mut ready = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         stdout.read_line(&mut ready).expect("a line");
-        let address = ready.split_once("http://").and_then(|(_, rest)| rest.split(' ').next());
-        let address = address.unwrap_or_else(|| panic!("it is not ready: {ready:?}"));
-        let address = address.parse().expect("an address");
-        Self { child, address, ready: ready.trim_end().to_owned() }
+        let address = |scheme| {
+            let address = ready.split_once(scheme).and_then(|(_, rest)| rest.split(' ').next());
+            let address = address.unwrap_or_else(|| panic!("it is not ready: {ready:?}"));
+            address.parse().expect("an address")
+        };
+        let (address, grpc) = (address("http://"), address("grpc://"));
+        Self { child, address, grpc, ready: ready.trim_end().to_owned() }
     }
 
     pub fn client(&self) -> Client {

@@ -96,6 +96,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The address of the HTTP server; port 0 takes a free one.",
     ),
     setting(
+        "grpc",
+        "IP:PORT",
+        Words("an address of this machine's loopback"),
+        "The address of the gRPC server; port 0 takes a free one.",
+    ),
+    setting(
         "log_format",
         "-",
         Words("text, json"),

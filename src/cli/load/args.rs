@@ -79,6 +79,9 @@ pub struct LoadArgs {
     /// Data directory [default: a temporary one in the current directory, removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Load a running server instead: grpc://HOST:PORT or http://HOST:PORT (swap and two-phase only)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "shards", "durability", "cross_shard"])]
+    pub url: Option<String>,
     /// Shard actors
     #[arg(long, value_name = "N", default_value_t = Limits::default().shards)]
     pub shards: usize,
@@ -216,6 +219,7 @@ impl LoadArgs {
     /// The flag at fault and what would be right, to be shown to whoever typed it.
     pub(super) fn check(&self) -> Result<(), String> {
         self.check_mode()?;
+        self.check_url()?;
         between("--swaps", self.swaps.unwrap_or(1), 1, u64::MAX)?;
         between("--batch", self.batch as u64, 1, BATCH_REQUESTS_MAX as u64)?;
         between("--clients", self.clients() as u64, 1, CLIENTS_MAX as u64)?;
@@ -228,6 +232,27 @@ impl LoadArgs {
             return Err("--cross-shard needs at least --shards 2".into());
         }
         self.limits().validate().map_err(|malformed| malformed.to_string())
+    }
+
+    /// Finds what cannot be asked of a server.
+    fn check_url(&self) -> Result<(), String> {
+        let Some(url) = &self.url else { return Ok(()) };
+        if self.mode == Mode::Transaction {
+            return Err(
+                "--mode transaction reads many balances of one snapshot, which no face offers: \
+                        leave --url out"
+                    .into(),
+            );
+        }
+        if self.mode == Mode::Orders && url.starts_with("http") {
+            return Err("--mode orders goes to a server over grpc://".into());
+        }
+        if self.funds == Funds::Tight {
+            return Err(
+                "--funds tight checks every refusal in this process: leave --url out".into()
+            );
+        }
+        Ok(())
     }
 
     /// Finds flags of another mode.

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 
-use crate::engine::{Answers, Brief};
 use crate::market::MarketSpec;
 use crate::market::order::{Price, SelfTrade, Side};
 use crate::request::{AmendOrder, Command, OrderType, PlaceOrder, Request, Stands};
 use crate::types::{AccountId, Amount, AssetId, MarketId, RequestId};
 
+use super::target::{Replies, Reply};
 use super::workload::{ClientWorkload, Workload, below, mix};
 
 /// Price steps, in the quote asset's smallest units.
@@ -225,8 +225,8 @@ impl ClientFlow {
     }
 
     /// Takes what became of the last submission: what was placed stands, as far as is known.
-    pub(super) fn answered(&mut self, answers: &Answers) {
-        let settled = |index| matches!(answers.brief(index), Brief::Settled(_));
+    pub(super) fn answered(&mut self, answers: &Replies) {
+        let settled = |index| matches!(answers.reply(index), Reply::Settled(_));
         self.keep(settled);
     }
 

@@ -1,4 +1,4 @@
-//! `crosslatch load`: swaps from many callers to an engine in this process, and a report.
+//! `crosslatch load`: swaps from many callers to an engine in this process, or to a server, and a report.
 //!
 //! ```text
 //! set up ─► look ─► clients send ─► last answer ─► drain ─► look ─► check ─► report
@@ -20,17 +20,20 @@ mod compare;
 mod cpu;
 mod environment;
 mod flow;
+mod http;
 mod page;
 mod probe;
 mod progress;
 mod reading;
 mod refusals;
+mod remote;
 mod report;
 mod runner;
 mod series;
 mod setup;
 mod sidecar;
 mod tally;
+mod target;
 mod turns;
 mod verify;
 mod workload;
@@ -60,6 +63,7 @@ use report::{Measured, Report, grouped};
 use runner::{Load, Ran};
 use series::Series;
 use sidecar::Sidecar;
+use target::{Target, Url};
 use verify::{BeforeLoad, WasTold};
 use workload::Workload;
 
@@ -83,8 +87,14 @@ pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(USAGE));
     }
-    let data = Data::of(&args)?;
-    let report = load(&args, &data)?;
+    let report = match args.url.as_deref().map(Url::of).transpose() {
+        Ok(None) => load(&args, &Data::of(&args)?)?,
+        Ok(Some(url)) => remote::load(&args, &url)?,
+        Err(why) => {
+            eprintln!("error: --url: {why}");
+            return Ok(ExitCode::from(USAGE));
+        }
+    };
     match &args.json {
         Some(path) if path.as_os_str() == "-" => {
             eprintln!("\n{report}");
@@ -205,8 +215,9 @@ impl Run<'_> {
         let metrics_before = Reading::take(exporter);
         let cpu_before = CpuTimes::now();
         let began = SystemClock.boot_nanos();
-        let progress = Progress { engine, exporter, before: &metrics_before };
-        let load = Load { args, engine, workload, stop };
+        let progress = Progress { engine: Some(engine), exporter, before: &metrics_before };
+        let target = Target::Engine(engine.clone());
+        let load = Load { args, target: &target, workload, stop };
         let mut series = Series::new();
         let ran = load.run(|shared, done| progress.show(shared, done, &mut series))?;
         engine.drain()?;

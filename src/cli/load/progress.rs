@@ -24,8 +24,8 @@ const EVERY_ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// What the line is made of.
 pub(super) struct Progress<'a> {
-    /// Says how far the version store lags behind.
-    pub(super) engine: &'a Engine,
+    /// Says how far the version store lags behind, if it is in this process.
+    pub(super) engine: Option<&'a Engine>,
     /// Says what conflicted.
     pub(super) exporter: &'a Exporter,
     /// What conflicted before.
@@ -62,8 +62,10 @@ impl Progress<'_> {
 
     fn print(&self, sums: &Sums, sample: &Sample, terminal: bool) {
         let conflicts = Reading::take(self.exporter).since(self.before).sum(CONFLICTS, "");
-        let status = self.engine.status();
-        let lag = status.durable_seq.get().saturating_sub(status.applied_seq.get());
+        let lag = self.engine.map(Engine::status).map_or_else(
+            || "?".to_owned(),
+            |it| grouped(it.durable_seq.get().saturating_sub(it.applied_seq.get())),
+        );
         let line = format!(
             "{:6.1}s  {:>9}/s  p50 {:.2} ms  p99 {:.2} ms  settled {}  rejected {}  conflicts {}  D-A {}",
             sample.seconds,
@@ -73,7 +75,7 @@ impl Progress<'_> {
             grouped(sums.settled),
             grouped(sums.rejected),
             grouped(conflicts as u64),
-            grouped(lag),
+            lag,
         );
         let mut stderr = std::io::stderr().lock();
         // Who closed standard error does not want to see it.

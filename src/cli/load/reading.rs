@@ -33,7 +33,8 @@ impl Reading {
         Self::parse(&exporter.render())
     }
 
-    fn parse(text: &str) -> Self {
+    /// Reads it in Prometheus' text.
+    pub(super) fn parse(text: &str) -> Self {
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         let samples = samples.filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;

@@ -27,6 +27,8 @@ use super::verify::Verdict;
 pub(super) struct Report {
     /// In which way the swaps were settled.
     pub(super) mode: Mode,
+    /// The server that was loaded; `null` for an engine in this process.
+    pub(super) url: Option<String>,
     /// Swaps sent and answered, in the end.
     pub(super) swaps_attempted: u64,
     /// Of these, those that happened.
@@ -242,8 +244,7 @@ impl Report {
     /// Brings what was measured into shape. Nothing is verified yet.
     pub(super) fn new(measured: Measured<'_>) -> Self {
         let Measured { args, ran, metrics, cpu, environment, series, .. } = measured;
-        let tally = &ran.tally;
-        let attempted = tally.ended();
+        let (tally, attempted) = (&ran.tally, ran.tally.ended());
         let latency_ms = Latency::of(&tally.latency);
         let conflict_kinds = conflict_kinds(metrics);
         let conflicts = match args.mode {
@@ -254,6 +255,7 @@ impl Report {
         let [kept, written] = measured.disk_bytes.map(|bytes| bytes / (attempted as f64).max(1.0));
         Self {
             mode: args.mode,
+            url: args.url.clone(),
             swaps_attempted: attempted,
             swaps_settled: tally.settled,
             swaps_rejected: tally.rejected_sum(),

@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::Engine;
 use crate::error::Error;
 
 use super::alarm::Alarm;
@@ -20,6 +19,7 @@ use super::args::LoadArgs;
 use super::callers::Caller;
 use super::cpu;
 use super::tally::Tally;
+use super::target::{Pool, Target};
 use super::turns::{Budget, Pacer, Turns};
 use super::workload::{ClientWorkload, Workload};
 
@@ -80,7 +80,7 @@ pub(super) struct Load<'a> {
     /// How many clients, swaps, at which rate.
     pub(super) args: &'a LoadArgs,
     /// Who settles them.
-    pub(super) engine: &'a Engine,
+    pub(super) target: &'a Target,
     /// Which swaps.
     pub(super) workload: &'a Arc<Workload>,
     /// Set off to send nothing more.
@@ -157,12 +157,14 @@ impl<'env> Load<'env> {
         turns: Arc<Turns>,
         tally: Arc<Mutex<Tally>>,
     ) -> Result<(), Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(no_thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(no_thread)?;
         let threads = self.args.clients().min(GENERATOR_THREADS_MAX);
+        let pool = runtime.block_on(Pool::of(self.target, self.args.clients()))?;
         let mut clients = JoinSet::new();
         for number in (number..self.args.clients()).step_by(threads) {
             let caller = Caller {
-                engine: self.engine.clone(),
+                line: runtime.block_on(pool.line(number, self.args.batch))?,
                 turns: Arc::clone(&turns),
                 tally: Arc::clone(&tally),
                 workload: ClientWorkload::new(Arc::clone(self.workload), number),

@@ -31,29 +31,43 @@ pub(super) fn run(
     stop: &Alarm,
 ) -> anyhow::Result<()> {
     let mut setup = Setup { engine, stop, sent: 0 };
-    setup.all((0..assets).map(|number| Command::PutAsset(asset(number))))?;
+    let mut phases = commands(workload, assets).into_iter();
+    phases.next().map_or(Ok(()), |assets| setup.all(assets))?;
     for number in 0..assets {
         let id = engine.directory().asset_by_name(&name(number));
         if id.is_some_and(|id| id != AssetId::new(number)) {
             bail!("the data directory has assets of its own; give another --data");
         }
     }
-    setup.all(workload.accounts().map(|account| Command::PutAccount {
+    phases.try_for_each(|commands| setup.all(commands))
+}
+
+/// What one after the other is needed before a load: each may name what the ones before it create.
+pub(super) fn commands(
+    workload: &Workload,
+    assets: u32,
+) -> Vec<Box<dyn Iterator<Item = Command> + '_>> {
+    let put = |account| Command::PutAccount {
         account,
         links: CHAINS.map(|(chain, kind)| link(account, chain, kind)).into(),
-    }))?;
+    };
+    let mut phases: Vec<Box<dyn Iterator<Item = Command>>> = vec![
+        Box::new((0..assets).map(|number| Command::PutAsset(asset(number)))),
+        Box::new(workload.accounts().map(put)),
+    ];
     if let Some(flow) = workload.flow() {
         let account = workload.fee_account();
-        let links = CHAINS.map(|(chain, kind)| link(account, chain, kind)).into();
-        setup.all([Command::PutAccount { account, links }].into_iter())?;
-        setup.all(flow.specs(account).map(|spec| Command::PutMarket(Box::new(spec))))?;
+        phases.push(Box::new([put(account)].into_iter()));
+        let markets = flow.specs(account).map(|spec| Command::PutMarket(Box::new(spec)));
+        phases.push(Box::new(markets));
     }
     let amount = workload.balance();
-    setup.all(workload.accounts().flat_map(|account| {
+    phases.push(Box::new(workload.accounts().flat_map(move |account| {
         let assets = (0..assets).map(AssetId::new);
         let deposit = move |asset| Transfer { account, asset, amount, reference: "".into() };
         assets.map(move |asset| Command::Deposit(deposit(asset)))
-    }))
+    })));
+    phases
 }
 
 struct Setup<'a> {

@@ -11,11 +11,11 @@ use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
 use serde::Serialize;
 
-use crate::engine::{Answers, Brief};
 use crate::error::Reject;
 use crate::types::{AccountId, Amount, AssetId, CommitSeq, RequestId};
 
 use super::flow::{EXPECTED, Sent};
+use super::target::{Replies, Reply};
 use super::workload::{ClientWorkload, PlannedSwap};
 
 /// Refusals that one generator thread keeps; of more, a random sample of so many.
@@ -124,12 +124,12 @@ impl Tally {
     }
 
     /// Counts the answers to the last submission of a workload, one request a swap.
-    pub(super) fn answered(&mut self, answers: &Answers, sent: &mut ClientWorkload) {
+    pub(super) fn answered(&mut self, answers: &Replies, sent: &mut ClientWorkload) {
         let settled_before = self.settled;
         for index in 0..answers.len() {
-            match answers.brief(index) {
-                Brief::Settled(_) => self.settled += 1,
-                Brief::Rejected(reject) => self.refused(reject, sent.planned(index)),
+            match answers.reply(index) {
+                Reply::Settled(_) => self.settled += 1,
+                Reply::Refused(code, reject) => self.refused(code, reject, sent.planned(index)),
             }
         }
         self.commits += self.settled - settled_before;
@@ -137,28 +137,28 @@ impl Tally {
     }
 
     /// Counts the answers to requests about orders.
-    pub(super) fn traded(&mut self, answers: &Answers, sent: &[Sent]) {
+    pub(super) fn traded(&mut self, answers: &Replies, sent: &[Sent]) {
         for (index, sent) in sent.iter().enumerate() {
-            match answers.brief(index) {
-                Brief::Settled(_) => {
+            match answers.reply(index) {
+                Reply::Settled(_) => {
                     self.settled += 1;
                     self.commits += 1;
                     self.orders.count(*sent);
                 }
-                Brief::Rejected(reject) if EXPECTED.contains(&reject.code()) => {
-                    *self.rejected.entry(reject.code()).or_insert(0) += 1;
+                Reply::Refused(code, _) if EXPECTED.contains(&code) => {
+                    *self.rejected.entry(code).or_insert(0) += 1;
                 }
-                Brief::Rejected(reject) => self.refused(reject, None),
+                Reply::Refused(code, reject) => self.refused(code, reject, None),
             }
         }
     }
 
     /// Keeps what was answered to some requests, or not.
-    pub(super) fn was_told(&mut self, answers: &Answers, noted: &[(usize, RequestId)]) {
+    pub(super) fn was_told(&mut self, answers: &Replies, noted: &[(usize, RequestId)]) {
         for (place, id) in noted {
-            let answer = match answers.brief(*place) {
-                Brief::Settled(seq) => Ok(seq),
-                Brief::Rejected(reject) => Err(reject.code()),
+            let answer = match answers.reply(*place) {
+                Reply::Settled(seq) => Ok(seq),
+                Reply::Refused(code, _) => Err(code),
             };
             self.told.offer(Told { id: *id, answer });
         }
@@ -173,16 +173,23 @@ impl Tally {
     }
 
     /// Counts a refused swap. It is to be checked if there is a plan; else nothing was to be refused.
-    pub(super) fn refused(&mut self, reject: &Reject, planned: Option<&PlannedSwap>) {
-        *self.rejected.entry(reject.code()).or_insert(0) += 1;
+    pub(super) fn refused(
+        &mut self,
+        code: &'static str,
+        reject: Option<&Reject>,
+        planned: Option<&PlannedSwap>,
+    ) {
+        *self.rejected.entry(code).or_insert(0) += 1;
         match (reject, planned) {
-            (Reject::InsufficientFunds { account, asset, short_by, seq }, Some(planned)) => {
+            (Some(Reject::InsufficientFunds { account, asset, short_by, seq }), Some(planned)) => {
                 let needed = Amount::new(u128::from(planned.pays(*account, *asset)));
                 let (account, asset) = (*account, *asset);
                 let (short_by, seq) = (*short_by, *seq);
                 self.refusals.offer(RefusedSwap { account, asset, needed, short_by, seq });
             }
-            _ if self.unexpected.is_none() => self.unexpected = Some(reject.to_string()),
+            _ if self.unexpected.is_none() => {
+                self.unexpected = Some(reject.map_or_else(|| code.to_owned(), Reject::to_string));
+            }
             _ => {}
         }
     }
@@ -349,11 +356,11 @@ mod tests {
         let RefusedSwap { account, asset, short_by, seq, .. } = refused;
         let reject = Reject::InsufficientFunds { account, asset, short_by, seq };
         let mut tally = Tally::new(1);
-        tally.refused(&reject, Some(&planned));
+        tally.refused(reject.code(), Some(&reject), Some(&planned));
         assert_eq!(tally.unexpected, None);
         // Nobody should be short where funds are ample, nor refused for another reason ever.
-        tally.refused(&reject, None);
-        tally.refused(&Reject::Expired, Some(&planned));
+        tally.refused(reject.code(), Some(&reject), None);
+        tally.refused("expired", Some(&Reject::Expired), Some(&planned));
         assert_eq!(tally.unexpected, Some(reject.to_string()));
         assert_eq!(tally.rejected_sum(), 3);
         assert_eq!(tally.rejected[reject.code()], 2);

@@ -18,19 +18,19 @@ mod two_phase;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::clock::{Clock, SystemClock};
-use crate::engine::Engine;
 use crate::error::Error;
 
 use super::args::Mode;
 use super::runner::lock;
 use super::tally::Tally;
+use super::target::Line;
 use super::turns::Turns;
 use super::workload::ClientWorkload;
 
 /// An independent caller.
 pub(super) struct Caller {
     /// Whom it calls.
-    pub(super) engine: Engine,
+    pub(super) line: Line,
     /// When it may.
     pub(super) turns: Arc<Turns>,
     /// Where it keeps count.

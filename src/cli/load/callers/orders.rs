@@ -14,7 +14,7 @@ use super::{Caller, now_nanos, unix_millis};
 ///
 /// # Errors
 /// Whatever ended the engine first.
-pub(super) async fn run(caller: Caller) -> Result<(), Error> {
+pub(super) async fn run(mut caller: Caller) -> Result<(), Error> {
     let mut flow = ClientFlow::new(&caller.workload, caller.clients, caller.batch);
     let mut noted = Vec::new();
     while let Some(Turn { swaps, due_nanos }) = caller.turns.next().await {
@@ -22,7 +22,7 @@ pub(super) async fn run(caller: Caller) -> Result<(), Error> {
         noted.clear();
         noted.extend(told_places(requests.len()).map(|place| (place, requests[place].id)));
         let due_nanos = due_nanos.unwrap_or_else(now_nanos);
-        let answers = caller.engine.submit(requests)?.answers().await?;
+        let answers = caller.line.submit(requests).await?;
         let answered_nanos = now_nanos();
         flow.answered(&answers);
         let mut tally = caller.tally();

@@ -13,7 +13,7 @@ pub(super) async fn run(mut caller: Caller) -> Result<(), Error> {
     while let Some(Turn { swaps, due_nanos }) = caller.turns.next().await {
         let requests = caller.workload.submission(swaps, unix_millis());
         let due_nanos = due_nanos.unwrap_or_else(now_nanos);
-        let answers = caller.engine.submit(requests)?.answers().await?;
+        let answers = caller.line.submit(requests).await?;
         let answered_nanos = now_nanos();
         let Caller { tally, workload, .. } = &mut caller;
         let mut tally = super::lock(tally);

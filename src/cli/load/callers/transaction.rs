@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 
+use crate::cli::load::target::Line;
 use crate::cli::load::turns::Turn;
 use crate::cli::load::workload::PlannedSwap;
 use crate::engine::{Answers, Brief};
@@ -39,9 +40,12 @@ pub(super) async fn run(caller: Caller) -> Result<(), Error> {
     let mut optimist = Optimist { caller, round: Vec::new(), fresh: VecDeque::new() };
     while optimist.fill().await {
         let keys = optimist.keys();
-        let seen = optimist.caller.engine.balances_of(&keys).await?;
+        // Many balances of one snapshot can only be had in this process: the flags are checked for that.
+        let Line::Engine(engine) = &optimist.caller.line else { return Ok(()) };
+        let engine = engine.clone();
+        let seen = engine.balances_of(&keys).await?;
         let requests = optimist.decide(&seen);
-        let answers = optimist.caller.engine.submit(requests)?.answers().await?;
+        let answers = engine.submit(requests)?.answers().await?;
         optimist.answered(&answers);
     }
     Ok(())
@@ -105,7 +109,8 @@ impl Optimist {
         self.round.retain(|open| {
             let balances = seen_by_swap.next().expect("each swap's balances were asked for");
             if let Some(reject) = cannot_pay(&open.swap, balances, seen.seq) {
-                tally.refused(&reject, workload.is_tight().then_some(&open.swap));
+                let planned = workload.is_tight().then_some(&open.swap);
+                tally.refused(reject.code(), Some(&reject), planned);
                 tally.took(open.due_nanos.unwrap_or(now_nanos), now_nanos, 1);
                 return false;
             }
@@ -136,7 +141,8 @@ impl Optimist {
                     }
                 }
                 Brief::Rejected(reject) => {
-                    tally.refused(reject, workload.is_tight().then_some(&open.swap));
+                    let planned = workload.is_tight().then_some(&open.swap);
+                    tally.refused(reject.code(), Some(reject), planned);
                 }
             }
             tally.took(open.due_nanos.unwrap_or(now_nanos), now_nanos, 1);

@@ -3,9 +3,9 @@
 //! A swap has settled when its commit is answered. One that cannot be prepared was refused, and
 //! has no second request.
 
+use crate::cli::load::target::{Replies, Reply};
 use crate::cli::load::turns::Turn;
 use crate::cli::load::workload::{ClientWorkload, PlannedSwap};
-use crate::engine::{Answers, Brief};
 use crate::error::Error;
 use crate::request::{Action, Command, Prepare, Request, Resolve};
 use crate::types::Token;
@@ -27,9 +27,9 @@ pub(super) async fn run(mut caller: Caller) -> Result<(), Error> {
         let prepares = prepares(&planned, &mut caller.workload);
         let tokens: Vec<_> = prepares.iter().map(|request| Token::of(request.id)).collect();
         let due_nanos = due_nanos.unwrap_or_else(now_nanos);
-        let answers = caller.engine.submit(prepares)?.answers().await?;
+        let answers = caller.line.submit(prepares).await?;
         let commits = caller.prepared(due_nanos, &answers, &planned, &tokens);
-        let answers = caller.engine.submit(commits)?.answers().await?;
+        let answers = caller.line.submit(commits).await?;
         caller.committed(due_nanos, &answers);
     }
     Ok(())
@@ -49,7 +49,7 @@ impl Caller {
     fn prepared(
         &mut self,
         due_nanos: u64,
-        answers: &Answers,
+        answers: &Replies,
         planned: &[PlannedSwap],
         tokens: &[Token],
     ) -> Vec<Request> {
@@ -58,13 +58,14 @@ impl Caller {
         let mut tally = super::lock(tally);
         let mut commits = Vec::with_capacity(planned.len());
         for (index, token) in tokens.iter().copied().enumerate() {
-            match answers.brief(index) {
-                Brief::Settled(_) => {
+            match answers.reply(index) {
+                Reply::Settled(_) => {
                     let commit = Command::Resolve(Resolve { token, action: Action::Commit });
                     commits.push(Request::new(workload.other_id(unix_millis), commit));
                 }
-                Brief::Rejected(reject) => {
-                    tally.refused(reject, workload.is_tight().then_some(&planned[index]));
+                Reply::Refused(code, reject) => {
+                    let planned = workload.is_tight().then_some(&planned[index]);
+                    tally.refused(code, reject, planned);
                 }
             }
         }
@@ -75,16 +76,16 @@ impl Caller {
     }
 
     /// Counts what settled: all of it, unless a hold was lost or has expired.
-    fn committed(&self, due_nanos: u64, answers: &Answers) {
+    fn committed(&self, due_nanos: u64, answers: &Replies) {
         let answered_nanos = now_nanos();
         let mut tally = self.tally();
         for index in 0..answers.len() {
-            match answers.brief(index) {
-                Brief::Settled(_) => {
+            match answers.reply(index) {
+                Reply::Settled(_) => {
                     tally.commits += 1;
                     tally.settled += 1;
                 }
-                Brief::Rejected(reject) => tally.refused(reject, None),
+                Reply::Refused(code, reject) => tally.refused(code, reject, None),
             }
         }
         tally.took(due_nanos, answered_nanos, answers.len() as u64);

@@ -1,0 +1,120 @@
+//! The gRPC face of the engine: `crosslatch.v1.Exchange`, with health and reflection beside it.
+//!
+//! ```text
+//! connection ─► caller ─┬─ unary call ─► read ─► engine ─► receipt, or a status with its problem
+//!                       └─ Submit ─► batches ─► engine ─► results, in order (batch)
+//! ```
+//!
+//! What can be asked and what is answered is the same as over HTTP, and so are most of the functions:
+//! a message is read into what the engine takes (`read`), and what comes of it is written as a message
+//! (`receipt`, `problem`). The proto file says what the messages mean.
+
+mod batch;
+mod caller;
+mod markets;
+mod problem;
+mod read;
+mod reads;
+mod receipt;
+mod service;
+mod words;
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use axum::serve::Listener as _;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::config::{
+    GRPC_CONNECTION_WINDOW_BYTES, GRPC_KEEPALIVE_MS, GRPC_KEEPALIVE_WAIT_MS,
+    GRPC_MESSAGE_BYTES_MAX, GRPC_STREAM_WINDOW_BYTES, GRPC_STREAMS_PER_CONNECTION_MAX,
+};
+use crate::proto;
+use crate::proto::exchange_server::ExchangeServer;
+
+use super::listener::{Connection, Listener};
+use super::state::App;
+use service::Service;
+
+/// The service, without name for the whole server, and with it.
+const SERVICES: [&str; 2] = ["", "crosslatch.v1.Exchange"];
+
+/// Answers on `listener` until `stop` is done, and then what is in flight.
+///
+/// # Errors
+/// The operating system refuses the socket, or HTTP/2 cannot be spoken on it.
+pub async fn serve(
+    app: App,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let (begin_stop, stopping) = watch::channel(false);
+    let (mut health, health_service) = tonic_health::server::health_reporter();
+    for service in SERVICES {
+        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
+    }
+    let services = services(app, stopping).add_service(health_service);
+    let stop = async move {
+        stop.await;
+        for service in SERVICES {
+            health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
+        }
+        // Streams end by themselves: those of batches hear of it, those that watch the health lose
+        // what they watch. Connections without a stream are closed.
+        begin_stop.send_replace(true);
+        for service in SERVICES {
+            health.clear_service_status(service).await;
+        }
+    };
+    let connections = connections(Listener::new(listener)?);
+    bounded_server()
+        .add_routes(services)
+        .serve_with_incoming_shutdown(connections, stop)
+        .await
+        .map_err(io::Error::other)
+}
+
+fn services(app: App, stopping: watch::Receiver<bool>) -> Routes {
+    let exchange = ExchangeServer::new(Service::new(app, stopping))
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX);
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let valid = "the descriptors are those that the code was made of";
+    Routes::new(exchange)
+        .add_service(reflection().build_v1().expect(valid))
+        .add_service(reflection().build_v1alpha().expect(valid))
+}
+
+fn bounded_server() -> Server {
+    Server::builder()
+        .max_concurrent_streams(GRPC_STREAMS_PER_CONNECTION_MAX)
+        .initial_stream_window_size(GRPC_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(GRPC_CONNECTION_WINDOW_BYTES)
+        .http2_keepalive_interval(Some(Duration::from_millis(GRPC_KEEPALIVE_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(GRPC_KEEPALIVE_WAIT_MS)))
+}
+
+/// Connections as they come, one ahead of what is served, until nobody takes them any more.
+fn connections(mut listener: Listener) -> ReceiverStream<io::Result<Connection>> {
+    let (sender, connections) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let connection = tokio::select! {
+                () = sender.closed() => return,
+                (connection, _) = listener.accept() => connection,
+            };
+            if sender.send(Ok(connection)).await.is_err() {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(connections)
+}

@@ -1,0 +1,19 @@
+//! The gRPC face: the real binary, a real directory, the generated client.
+
+#[path = "../support/http.rs"]
+#[expect(dead_code, reason = "it sets the venue up, and no more")]
+mod http;
+#[path = "../support/people.rs"]
+#[expect(dead_code, reason = "of the words for HTTP, a few are enough here")]
+mod people;
+#[path = "../support/process.rs"]
+#[expect(dead_code, reason = "servers are started and stopped here, and nothing else")]
+mod process;
+
+mod calls;
+mod client;
+mod lives;
+mod python;
+mod refusals;
+mod stream;
+mod venue;
