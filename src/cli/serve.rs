@@ -24,6 +24,8 @@ use tracing_subscriber::EnvFilter;
 use crate::engine::{Engine, Options};
 use crate::error::Error;
 use crate::metrics;
+use crate::server::door::Door;
+use crate::server::tls::{Tls, TlsFiles};
 use crate::server::{self, App};
 
 use super::settings::{LogFormat, Settings};
@@ -48,6 +50,15 @@ pub struct ServeArgs {
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
+    /// Certificate of the server, PEM: turns TLS on, with --tls-key
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authority of clients' certificates, PEM: clients need one then
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_CONFIG")]
     config: Option<PathBuf>,
@@ -64,6 +75,9 @@ impl ServeArgs {
         settings.listen = self.listen.unwrap_or(settings.listen);
         settings.log = self.log.unwrap_or(settings.log);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
+        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
+            settings.tls = Some(TlsFiles { cert, key, client_ca: self.tls_client_ca });
+        }
         settings.validate()?;
         Ok(settings)
     }
@@ -79,11 +93,26 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let exporter = metrics::install()?;
     let listener = TcpListener::bind(settings.listen)
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    if !settings.data.exists() {
+        // There can be no key: nothing is touched.
+        settings.check_listen(false)?;
+    }
     let mut options = Options::new(&settings.data);
     options.limits = settings.limits.clone();
-    let app = App::new(Engine::start(options)?, exporter, &settings.limits);
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+    let engine = Engine::start(options)?;
+    let has_keys = engine.directory().keys_len() > 0;
+    let door = Door::new(&settings.data, &settings.edge, settings.metrics_open);
+    if let Err(refused) = settings.check_listen(has_keys) {
+        engine.stop()?;
+        return Err(refused.into());
+    }
+    if has_keys {
+        door.master()?;
+    }
+    let app = App::new(engine, exporter, &settings.limits, door);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(app, listener, &settings))?;
+    let code = runtime.block_on(serve(app, listener, tls, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
@@ -109,7 +138,12 @@ enum End {
     Broken(String),
 }
 
-async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::Result<ExitCode> {
+async fn serve(
+    app: App,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    settings: &Settings,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
     let address = listener.local_addr()?;
     let (stop, stopping) = oneshot::channel::<()>();
@@ -117,7 +151,13 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
         // A sender that is dropped is as good a sign.
         let _ = stopping.await;
     };
-    let mut serving = tokio::spawn(server::serve(app.clone(), listener, stopping));
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(reload_on(signal(SignalKind::hangup())?, tls));
+    }
+    let (router, edge) = (server::router(app.clone()), settings.edge.clone());
+    let mut serving =
+        tokio::spawn(async move { server::serve(router, listener, tls, &edge, stopping).await });
+    warn_of_openness(&app, address, settings);
     say_ready(&app, address, settings)?;
     let end = tokio::select! {
         name = signals.next() => End::Asked(name),
@@ -150,6 +190,28 @@ async fn serve(app: App, listener: TcpListener, settings: &Settings) -> anyhow::
     }
 }
 
+/// Reads the certificates again whenever somebody says that they have changed.
+async fn reload_on(mut hangup: Signal, tls: Tls) {
+    while hangup.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => tracing::info!("SIGHUP: the certificates were read again"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the certificates stay as they were"),
+        }
+    }
+}
+
+/// Says what everybody should know who runs a server that others can reach.
+fn warn_of_openness(app: &App, address: SocketAddr, settings: &Settings) {
+    if app.engine().directory().keys_len() == 0 {
+        tracing::warn!("there are no keys: anybody on this machine may do everything");
+    } else if settings.tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(
+            "without TLS others can read along: bearer tokens are taken from this machine only, \
+             everybody else has to sign"
+        );
+    }
+}
+
 /// The one line that people and scripts wait for.
 fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<()> {
     let data = settings.data.display();
@@ -158,8 +220,12 @@ fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Re
         1 => "1 shard".into(),
         many => format!("{many} shards"),
     };
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let mut out = stdout().lock();
-    writeln!(out, "crosslatch is ready on http://{address} (data {data}, {shards}, seq {seq})")?;
+    writeln!(
+        out,
+        "crosslatch is ready on {scheme}://{address} (data {data}, {shards}, seq {seq})"
+    )?;
     out.flush()
 }
 

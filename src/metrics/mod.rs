@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod edge;
 mod histogram;
 mod observers;
 mod process;
@@ -39,6 +40,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::error::{Error, Malformed};
 
+pub use self::edge::{EdgeMetrics, OpenConnection, TurnedAway};
 use self::histogram::Histograms;
 pub use self::observers::{
     Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics, MaterializerMetrics,
@@ -115,6 +117,7 @@ fn register_all() {
     LogMetrics::new();
     MaterializerMetrics::new();
     EngineMetrics::new();
+    EdgeMetrics::new();
     RetentionMetrics::new();
     RocksMetrics::new();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -232,6 +235,11 @@ mod tests {
         engine.failed("link", 1);
         engine.overloaded(64);
         engine.transact_retried();
+        let edge = EdgeMetrics::new();
+        drop(edge.connection());
+        edge.connection_refused();
+        edge.handshake_failed();
+        edge.turned_away(TurnedAway::Forbidden);
         RetentionMetrics::new().horizon_seq(4);
         let rocks = RocksMetrics::new();
         RocksProperty::ALL.iter().for_each(|property| rocks.set(*property, 1.0));

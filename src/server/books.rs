@@ -1,6 +1,5 @@
 //! What is seen of a market: its book by price, and its trades.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use crate::market::order::{Level, Price};
 use crate::store::order_reads::Trade;
 use crate::types::{AccountId, Amount, CommitSeq, MarketId, RequestId};
 
+use super::extract::State;
 use super::json;
 use super::problem::Problem;
 use super::query::{Param, Query};

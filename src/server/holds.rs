@@ -9,6 +9,7 @@ use super::extract::{JsonBody, Key};
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
+use super::sight;
 use super::state::{App, Asked, blocking};
 
 /// What is known of a hold, whether open or not.
@@ -72,6 +73,7 @@ pub(super) async fn find(app: &App, field: &'static str, text: &str) -> Result<F
     let token: Token = text.parse().map_err(|why: String| Problem::malformed(field, why))?;
     let reader = app.clone();
     let found = blocking(move || look_up(&reader, token)).await??;
+    let found = found.filter(|found| sight::sees_hold(app.visitor(), found));
     found.ok_or_else(|| unknown(token, field))
 }
 

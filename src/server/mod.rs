@@ -1,7 +1,7 @@
 //! The HTTP face of the engine: JSON under `/v1`, health and metrics beside it.
 //!
 //! ```text
-//! connection ─► extract (body, id, path) ─► handler ─► engine ─► receipt or problem
+//! connection ─► door (who, whether, how much) ─► extract (body, id, path) ─► handler ─► engine ─► receipt or problem
 //! ```
 //!
 //! A handler reads its request field by field (`json`), hands it to the engine and shows the
@@ -10,10 +10,13 @@
 //! worker of tokio that could block it.
 
 mod accounts;
+pub mod api_keys;
 mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod connections;
+pub mod door;
 mod extract;
 mod health;
 mod history;
@@ -31,25 +34,25 @@ pub mod problem;
 mod query;
 mod reads;
 mod receipt;
+mod sight;
 mod standing;
 mod state;
 mod swaps;
+pub mod tls;
 mod trading;
 mod transactions;
 mod transfers;
 mod withdrawals;
 
-use std::io;
-use std::net::TcpListener;
-
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, patch, post, put};
 use tower_http::trace::TraceLayer;
 
+pub use connections::{Peer, serve};
+pub(crate) use receipt::rfc_3339;
 pub use state::App;
-
-use listener::Listener;
 
 /// Every path that the server answers.
 pub fn router(app: App) -> Router {
@@ -88,27 +91,18 @@ pub fn router(app: App) -> Router {
         .route("/v1/operate", post(operate::post).get(operate::get))
         .route("/v1/audit", get(reads::audit))
         .route("/v1/backups", post(backups::post))
+        .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/v1/api-keys/{name}", get(api_keys::get).delete(api_keys::revoke))
+        .route("/v1/api-keys/{name}/rotate", post(api_keys::rotate))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/version", get(health::version))
         .route("/metrics", get(health::metrics))
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
+        .layer(from_fn_with_state(app.clone(), door::enter))
         // The extractor has a limit of its own, which it explains.
         .layer(DefaultBodyLimit::disable())
         .layer(TraceLayer::new_for_http().on_failure(()))
         .with_state(app)
-}
-
-/// Answers on `listener` until `stop` is done, and then what is in flight.
-///
-/// # Errors
-/// The operating system refuses the socket.
-pub async fn serve(
-    app: App,
-    listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let listener = Listener::new(listener)?;
-    axum::serve(listener, router(app)).with_graceful_shutdown(stop).await
 }

@@ -20,6 +20,7 @@ use crate::types::{
 };
 
 use super::bytes;
+use super::door;
 use super::json::NotAnObject;
 use super::trading::FaultBody;
 
@@ -43,7 +44,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 40] = [
+pub const CODES: [Code; 42] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
@@ -76,6 +77,8 @@ pub const CODES: [Code; 40] = [
     code("history_expired", 410, "What was asked for is not remembered any more"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
+    code("unauthenticated", 401, "A key is needed, and this is none"),
+    code("rate_limited", 429, "Too much is asked with this key, or from this address"),
     code("not_found", 404, "There is no such path"),
     code("method_not_allowed", 405, "The path does not take that method"),
     code("timeout", 408, "The request did not arrive in time"),
@@ -141,6 +144,8 @@ struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     #[serde(skip)]
+    retry_after_seconds: Option<u64>,
+    #[serde(skip)]
     http: u16,
 }
 
@@ -178,6 +183,7 @@ impl Problem {
             time: None,
             line: None,
             column: None,
+            retry_after_seconds: None,
             http,
         }))
     }
@@ -238,6 +244,12 @@ impl Problem {
     pub(super) fn seen(mut self, seq: CommitSeq, time: String) -> Self {
         self.0.seq.get_or_insert_with(|| seq.to_string());
         self.0.time = Some(time);
+        self
+    }
+
+    /// Says after how many seconds to come back.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
         self
     }
 
@@ -414,6 +426,13 @@ impl IntoResponse for Problem {
         if self.code() == "overloaded" {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             headers.insert(header::RETRY_AFTER, seconds);
+        }
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.code() == "unauthenticated" {
+            let (name, challenge) = door::challenge();
+            headers.insert(name, challenge);
         }
         response
     }

@@ -1,6 +1,5 @@
 //! How orders stand: one by its id, open or over, and all that an account has open.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -11,11 +10,13 @@ use crate::market::{MarketSpec, OpenOrder, Standing};
 use crate::store::order_reads::OrderView;
 use crate::types::{AccountId, MarketId, RequestId, Time};
 
+use super::extract::State;
 use super::json;
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads::of_account;
 use super::receipt::{self, rfc_3339};
+use super::sight;
 use super::state::{App, blocking};
 use super::trading::{OrderBody, status};
 
@@ -54,6 +55,7 @@ pub(super) async fn get(
     let id: RequestId = id.parse().map_err(|why: String| Problem::malformed("id", why))?;
     let reader = app.clone();
     let found = blocking(move || reader.engine().order(id)).await??;
+    let found = found.filter(|view| app.visitor().may_see(view.placed.account));
     let view = found.ok_or_else(|| {
         Problem::new("unknown_order", format!("no order was placed under {id}")).of(id).at("id")
     })?;
@@ -75,6 +77,7 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     let account = query.optional("account", json::number_from)?;
     let account = account.ok_or_else(|| Problem::malformed("account", "is missing"))?;
     let account = AccountId::new(account);
+    sight::check(app.visitor(), account)?;
     let status = query.optional("status", status_from)?.unwrap_or(OPEN);
     let market = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
     query.finish()?;

@@ -21,6 +21,7 @@ use crate::request::{Outcome, Request};
 use crate::types::RequestId;
 
 use super::backups::Backups;
+use super::door::{Door, InFlight, Visitor};
 use super::extract::BODIES_KIB_MAX;
 use super::names::Names;
 use super::problem::Problem;
@@ -28,7 +29,7 @@ use super::receipt::Answer;
 
 /// The server's state. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct App(Arc<Inner>);
+pub struct App(Arc<Inner>, Option<Visitor>);
 
 struct Inner {
     engine: Engine,
@@ -45,6 +46,7 @@ struct Inner {
     /// each needs memory.
     writers: Semaphore,
     hold_expiry_ms: u64,
+    door: Door,
     stopping: AtomicBool,
 }
 
@@ -66,10 +68,10 @@ impl Asked {
 }
 
 impl App {
-    /// A server's state around a running engine that was started with these limits.
-    pub fn new(engine: Engine, exporter: Exporter, limits: &Limits) -> Self {
+    /// A server's state around a running engine that was started with these limits, behind that door.
+    pub fn new(engine: Engine, exporter: Exporter, limits: &Limits, door: Door) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Self(Arc::new(Inner {
+        let inner = Inner {
             engine,
             exporter,
             metrics: EngineMetrics::new(),
@@ -79,8 +81,38 @@ impl App {
             readers: Semaphore::new(cores.div_ceil(2)),
             writers: Semaphore::new(cores),
             hold_expiry_ms: limits.hold_expiry_ms,
+            door,
             stopping: AtomicBool::new(false),
-        }))
+        };
+        Self(Arc::new(inner), None)
+    }
+
+    /// The same server, as it answers that visitor.
+    pub(super) fn visited_by(&self, visitor: Visitor) -> Self {
+        Self(Arc::clone(&self.0), Some(visitor))
+    }
+
+    /// Who asks.
+    ///
+    /// # Panics
+    /// Nobody does: this is not what a handler was given.
+    pub(super) fn visitor(&self) -> &Visitor {
+        self.1.as_ref().expect("handlers answer visitors")
+    }
+
+    /// The door.
+    pub(super) fn door(&self) -> &Door {
+        &self.0.door
+    }
+
+    /// Counts the members of a batch, in flight until what is returned is dropped: the request that
+    /// brings them was counted as one.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(super) fn charge_batch(&self, members: usize) -> Result<Option<InFlight>, Problem> {
+        let more = u32::try_from(members.saturating_sub(1)).unwrap_or(u32::MAX);
+        Ok(self.door().charge(self.visitor(), more)?)
     }
 
     /// The engine behind the server.
@@ -167,6 +199,7 @@ impl App {
         let Asked { request, names } = asked;
         let id = request.id;
         let failed = |error| Problem::from(error).of(id);
+        let request = request.by(self.visitor().caller());
         let pending = self.engine().submit(vec![request]).map_err(failed)?;
         let outcome = pending.answers().await.map_err(failed)?.outcome(0);
         if !is_reused(&outcome) {

@@ -5,6 +5,7 @@ mod http;
 #[path = "../support/people.rs"]
 mod people;
 #[path = "../support/process.rs"]
+#[expect(dead_code, reason = "no server here has an edge of its own")]
 mod process;
 
 mod bodies;

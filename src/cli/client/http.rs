@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio_rustls::rustls as tls;
 use ureq::{Agent, Error};
 
 use crate::types::RequestId;
+
+use super::target::{AccessArgs, Sent};
 
 /// How long a call may take. A request waits seconds for an exclusive hold, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +26,18 @@ pub(super) enum Method {
     Patch,
     /// Without a body: its id goes as `Idempotency-Key`.
     Delete,
+}
+
+impl Method {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
 }
 
 /// A call.
@@ -64,32 +79,23 @@ impl fmt::Display for Unanswered {
     }
 }
 
-/// Makes a call to the server at `url`.
+/// Makes a call to the server at `url`, as whom `access` says.
 ///
 /// # Errors
 /// No answer, or something that no server of this kind says.
-pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
+pub(super) fn send(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<Answer, Unanswered> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(PATIENCE))
         // A loopback address is no business of a proxy's.
         .proxy(None)
+        // Nobody but the server that was named is shown a key.
+        .max_redirects(0)
+        .tls_config(access.tls().map_err(Unanswered::Unreachable)?)
         .build();
     let agent = Agent::new_with_config(config);
-    let url = format!("{url}{}", call.path);
-    let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
-    let json = "application/json";
-    let sent = match call.method {
-        Method::Get => agent.get(url).call(),
-        Method::Put => agent.put(url).content_type(json).send(body),
-        Method::Post => agent.post(url).content_type(json).send(body),
-        Method::Patch => agent.patch(url).content_type(json).send(body),
-        Method::Delete => {
-            let key = call.id.map(|id| id.to_string()).unwrap_or_default();
-            agent.delete(url).header("Idempotency-Key", key).call()
-        }
-    };
-    let mut response = sent.map_err(|error| unanswered(&error))?;
+    let request = request(url, access, call).map_err(Unanswered::Unreachable)?;
+    let mut response = agent.run(request).map_err(|error| unanswered(&error))?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
     let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
@@ -104,14 +110,46 @@ pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
     Ok(Answer { is_done, body, text })
 }
 
+fn request(
+    url: &str,
+    access: &AccessArgs,
+    call: &Call<'_>,
+) -> Result<ureq::http::Request<String>, String> {
+    let is_bodiless = matches!(call.method, Method::Get | Method::Delete);
+    let body = call.body.as_ref().filter(|_| !is_bodiless).map(Value::to_string);
+    let body = body.unwrap_or_default();
+    let (method, target) = (call.method.name(), call.path);
+    let request_id = call.id.map(|id| id.to_string()).unwrap_or_default();
+    let sent = Sent { url, method, target, body: &body, request_id: &request_id };
+    let mut request =
+        ureq::http::Request::builder().method(method).uri(format!("{url}{}", call.path));
+    for (name, value) in access.headers(&sent)? {
+        request = request.header(name, value);
+    }
+    if !request_id.is_empty() {
+        request = request.header("idempotency-key", request_id);
+    }
+    if !is_bodiless {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(body).map_err(|error| error.to_string())
+}
+
 fn unanswered(error: &Error) -> Unanswered {
     match error {
         Error::HostNotFound | Error::ConnectionFailed => Unanswered::Unreachable(error.to_string()),
         Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
             Unanswered::Unreachable(io.to_string())
         }
+        // The handshake comes first: nothing is sent to who is somebody else.
+        Error::Io(io) if is_of_certificate(io) => Unanswered::Unreachable(io.to_string()),
         other => Unanswered::Broken(other.to_string()),
     }
+}
+
+fn is_of_certificate(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<tls::Error>());
+    matches!(inner, Some(tls::Error::InvalidCertificate(_)))
 }
 
 /// Reads one request to its end. A server that closes before it has read everything resets the
@@ -157,7 +195,11 @@ mod tests {
     }
 
     fn get(url: &str) -> Result<Answer, Unanswered> {
-        send(url, &Call { method: Method::Get, path: "/livez", body: None, id: None })
+        send(
+            url,
+            &AccessArgs::default(),
+            &Call { method: Method::Get, path: "/livez", body: None, id: None },
+        )
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! one that is given, or a fresh one, which is said before the call. Where no answer comes, the
 //! outcome is not known, and the command says how to ask.
 
+mod api_key;
 pub(super) mod backup;
 mod directory;
 mod http;
@@ -18,6 +19,7 @@ mod operate;
 mod order;
 mod settle;
 mod show;
+pub(super) mod target;
 mod value;
 mod words;
 
@@ -33,6 +35,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::types::RequestId;
 
 use http::{Call, Method, Unanswered};
+use target::AccessArgs;
 
 /// The exit status for a refusal.
 const REJECTED: u8 = 1;
@@ -82,8 +85,10 @@ pub enum ClientCommand {
     Balance(look::BalanceArgs),
     /// Shows every change of an account's balances, with its cause.
     History(look::HistoryArgs),
-    /// Shows the value under a key, now or as of a seq.
-    Key(look::KeyArgs),
+    /// Shows the value under a caller's key, now or as of a seq.
+    Value(look::ValueArgs),
+    /// Creates API keys, shows, rotates and revokes them.
+    Key(api_key::ApiKeyArgs),
 }
 
 /// Runs a client command.
@@ -112,7 +117,8 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Receipt(args) => look::receipt(args),
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),
-        ClientCommand::Key(args) => look::key(args),
+        ClientCommand::Value(args) => look::value(args),
+        ClientCommand::Key(args) => api_key::run(args),
     }
 }
 
@@ -129,6 +135,8 @@ pub struct ServerArgs {
         value_parser = words::url
     )]
     url: String,
+    #[command(flatten)]
+    access: AccessArgs,
     /// Prints the answer's JSON.
     #[arg(long, global = true)]
     json: bool,
@@ -190,7 +198,7 @@ impl ServerArgs {
     /// Standard output cannot be written to.
     fn ask(&self, call: Call<'_>, dress: impl FnOnce(&mut Value)) -> anyhow::Result<ExitCode> {
         let id = call.id;
-        let mut answer = match http::send(&self.url, &call) {
+        let mut answer = match http::send(&self.url, &self.access, &call) {
             Ok(answer) => answer,
             Err(unanswered) => {
                 eprintln!("crosslatch: {unanswered}");

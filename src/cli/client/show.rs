@@ -5,14 +5,20 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 
 /// The order in which members are shown; what is not here comes after, by name.
-const ORDER: [&str; 63] = [
+const ORDER: [&str; 69] = [
     "id",
     "request_id",
+    "name",
     "token",
     "order_id",
     "client_order_id",
     "market",
     "state",
+    "generation",
+    "scopes",
+    "accounts",
+    "networks",
+    "limits",
     "status",
     "reason",
     "seq",
