@@ -28,6 +28,7 @@ test: ## Run every test
 	@scripts/setup.sh tests
 	$(CARGO) test --release
 	$(CARGO) test --release --features faults --test crash points
+	$(CARGO) test --release --features faults --test running starting
 	$(CARGO) test --release --no-default-features --features faults --test sim planted
 	$(CARGO) test --release --no-default-features --features loom --test loom
 
@@ -56,7 +57,7 @@ check: ## Check format, lints, docs and the house rules; never edits
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
 	$(CARGO) clippy --release --no-default-features --lib -- -D warnings
-	$(CARGO) clippy --release --features faults --lib --bins --test crash -- -D warnings
+	$(CARGO) clippy --release --features faults --lib --bins --test crash --test running -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features faults --test sim -- -D warnings
 	$(CARGO) clippy --release --no-default-features --features loom --test loom -- -D warnings
 	$(CARGO) doc --release --no-deps

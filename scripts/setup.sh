@@ -2,7 +2,8 @@
 # Installs or names what building Crosslatch needs and the machine lacks.
 #
 #   scripts/setup.sh            to build and run: Rust, a C++ compiler, libclang (for RocksDB)
-#   scripts/setup.sh tests      also promtool, which checks the metrics, and strace, which makes disks fail
+#   scripts/setup.sh tests      also promtool, which checks the metrics, strace, which makes disks fail,
+#                               and Python's venv, into which a test fetches schemathesis
 #   scripts/setup.sh peers      also PostgreSQL, which the benchmarks compare with
 #
 # As root on Debian or Ubuntu it installs with apt. Otherwise it fetches libclang with pip, says
@@ -144,6 +145,14 @@ want_strace() {
         'To run them, as root: apt-get install strace'
 }
 
+# schemathesis tries the HTTP interface from its OpenAPI document; the test fetches it with pip.
+want_venv() {
+    if python3 -c 'import ensurepip, venv' 2>/dev/null; then return; fi
+    if can_apt && apt_install python3-venv; then return; fi
+    warn "Python's venv is missing: generated requests WILL BE SKIPPED (with CI=true they fail)." \
+        'To run them, as root: apt-get install python3-venv'
+}
+
 want_postgresql() {
     if any_exists /usr/lib/postgresql/*/bin/pgbench; then return; fi
     if has pgbench && has initdb; then return; fi
@@ -181,7 +190,7 @@ need_libclang
 write_env_file
 for wish in "$@"; do
     case $wish in
-        tests) want_promtool; want_strace ;;
+        tests) want_promtool; want_strace; want_venv ;;
         peers) want_postgresql ;;
     esac
 done

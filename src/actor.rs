@@ -118,6 +118,11 @@ impl Poison {
         self.cause().unwrap_or_default()
     }
 
+    /// Waits in a task until no answer comes any more: the engine was stopped, for a cause or on purpose.
+    pub async fn ended(&self) {
+        until(&self.shared.ended).await;
+    }
+
     /// A receiver that never yields, and disconnects when the engine stops: for `select!`.
     pub fn listener(&self) -> &Receiver<Infallible> {
         &self.shared.listener

@@ -51,8 +51,39 @@ pub const KEY_ACCOUNTS_MAX: usize = 1_024;
 pub const KEY_NETWORKS_MAX: usize = 32;
 /// Addresses remembered for their failed authentications (about 40 bytes each).
 pub const FAILED_ADDRESSES_MAX: usize = 65_536;
+/// A segment of the archive is closed once its blocks, unpacked, have so many bytes.
+pub const ARCHIVE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Most blocks of a segment of the archive.
+pub const ARCHIVE_SEGMENT_BLOCKS_MAX: u64 = 65_536;
+/// Segments of the archive that are kept open, with their indexes: 16 bytes for each 64 KiB.
+pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
+/// Longest age after which the journal is archived: a hundred years.
+pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A request that takes as long is worth a line in the log, unless the operator says otherwise.
+pub const SLOW_REQUEST_MS: u64 = 1_000;
+
+/// Events, and bytes of journal, that one turn of a stream reads at most before others have theirs.
+pub const STREAM_TURN_EVENTS_MAX: usize = 1_024;
+/// See [`STREAM_TURN_EVENTS_MAX`].
+pub const STREAM_TURN_BYTES_MAX: usize = 256 * 1024;
+/// After so many events that its filter leaves out, a stream of events says how far it has come.
+pub const STREAM_PROGRESS_EVENTS: u64 = 10_000;
+/// How long a stream says nothing at most while there is nothing to say.
+pub const STREAM_KEEP_ALIVE_MS: u64 = 15_000;
+/// How long a client may take to take one message of market data.
+pub const STREAM_SEND_MS_MAX: u64 = 30_000;
+/// How long a client that is told goodbye may take to say so itself.
+pub const STREAM_CLOSE_MS_MAX: u64 = 500;
+/// Longest message that a client of market data may send.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Levels of both sides together that a snapshot has at most; deeper books are followed by `depth`.
+pub const STREAM_SNAPSHOT_LEVELS_MAX: usize = 100_000;
+/// Most levels a side of a book that is followed by `depth`.
+pub const STREAM_DEPTH_MAX: u64 = 1_000;
+/// Levels of a followed market that are remembered as changed, for those who are behind.
+pub const STREAM_CHANGED_LEVELS_MAX: usize = 65_536;
 
 /// What an operator may turn. The defaults suit two cores and 24 GiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +136,17 @@ pub struct Limits {
     pub orders_per_market_max: u32,
     /// How far back the version store remembers, in hours; 0 for ever.
     pub history_retention_hours: u64,
+    /// Streams of events open at once; beyond that, `overloaded`.
+    pub event_streams_max: usize,
+    /// Connections for market data open at once; beyond that, `overloaded`.
+    pub market_streams_max: usize,
+    /// Subscriptions of one such connection.
+    pub market_subscriptions_max: usize,
+    /// Trades of a followed market that are remembered for those who are behind (about 16 bytes each).
+    pub market_trades_kept_max: usize,
+    /// How old a block of the journal is, in seconds of logical time, before it is moved to the
+    /// archive, where there is one.
+    pub journal_archive_after_secs: u64,
 }
 
 impl Default for Limits {
@@ -133,6 +175,11 @@ impl Default for Limits {
             market_mailbox_messages_max: 64,
             orders_per_market_max: 1_000_000,
             history_retention_hours: 7 * 24,
+            event_streams_max: 256,
+            market_streams_max: 1_024,
+            market_subscriptions_max: 128,
+            market_trades_kept_max: 131_072,
+            journal_archive_after_secs: 30 * 24 * 3_600,
         }
     }
 }
@@ -195,7 +242,13 @@ impl Limits {
             1 << 16,
         )?;
         between("orders_per_market_max", self.orders_per_market_max.into(), 1, 1 << 30)?;
-        between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)
+        between("history_retention_hours", self.history_retention_hours, 0, 24 * 36_600)?;
+        between("event_streams_max", self.event_streams_max as u64, 0, 1 << 20)?;
+        between("market_streams_max", self.market_streams_max as u64, 0, 1 << 20)?;
+        between("market_subscriptions_max", self.market_subscriptions_max as u64, 1, 1 << 13)?;
+        between("market_trades_kept_max", self.market_trades_kept_max as u64, 1, 1 << 24)?;
+        let after = self.journal_archive_after_secs;
+        between("journal_archive_after_secs", after, 1, ARCHIVE_AFTER_SECS_MAX)
     }
 }
 

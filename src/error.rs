@@ -274,6 +274,10 @@ pub enum Error {
     /// The data directory cannot be used as it is.
     #[error("{0}")]
     Storage(String),
+    /// What was asked for is in the journal's archive, of which a file is missing, damaged, or cannot
+    /// be read (`archive_unavailable`). The engine goes on.
+    #[error("{0}")]
+    Archive(String),
     /// The configuration is not valid.
     #[error("configuration: {0}")]
     Config(Malformed),

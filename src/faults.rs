@@ -9,7 +9,7 @@
 //! A point is named `room.what-happened`, or `room.what-happens-next` before it does.
 
 /// Every point, by room: a test that dies at each of them misses none.
-pub const POINTS: [&str; 83] = [
+pub const POINTS: [&str; 91] = [
     "coordinator.prepare",
     "coordinator.prepare-sent",
     "coordinator.ask-market",
@@ -84,6 +84,14 @@ pub const POINTS: [&str; 83] = [
     "retention.dropped",
     "retention.stored",
     "retention.family-dropped",
+    "archive.begin",
+    "archive.written",
+    "archive.synced",
+    "archive.renamed",
+    "archive.verified",
+    "archive.removed",
+    "archive.flushed",
+    "archive.dropped",
     "backup.copy",
     "backup.copied",
     "backup.marked",
@@ -174,8 +182,11 @@ bugs! {
     SettleOutOfLine: "what markets said is decided as its votes come, not in their order",
     KeepReserve: "what is reserved for an order stays so when the order settles",
     ForgetOrder: "every fifth order that comes to stand leaves no rows",
+    ForgetPlaced: "every fifth order is left out of its account's list",
     ForgetPlaces: "recovery puts orders back in the order of their ids",
-    TrustParked: "whoever asks is not looked at again when a request that was parked comes again",
+    AnyHold: "whose a hold is is not looked at when a key asks to resolve it",
+    AnyOrder: "whose an order is is not looked at when a key asks to amend or cancel it",
+    KeepKey: "a key that is revoked goes on to be taken",
     FoldTwice: "a family folds blocks again that it has",
 }
 

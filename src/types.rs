@@ -177,10 +177,12 @@ impl FromStr for Amount {
         }
         if text.starts_with(|first: char| first.is_ascii_digit()) && text.contains(['.', 'e', 'E'])
         {
-            return Err("is fractional; give a whole number of smallest units".into());
+            let why = "is fractional; give a whole number of smallest units, as in 1500000000 for 1.5 \
+                       of an asset with 9 decimals";
+            return Err(why.into());
         }
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("is not a decimal number".into());
+            return Err("is not a decimal number; give one, as in 1500000000".into());
         }
         text.parse().map(Self).map_err(|_| format!("is above the largest amount, {}", u128::MAX))
     }
@@ -237,9 +239,9 @@ impl FromStr for RequestId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        uuid::Uuid::try_parse(text)
-            .map(|uuid| Self(uuid.as_u128()))
-            .map_err(|error| format!("is not a UUID: {error}"))
+        uuid::Uuid::try_parse(text).map(|uuid| Self(uuid.as_u128())).map_err(|error| {
+            format!("is not a UUID: {error}; give one, as in 018bcfe5-687b-7000-8000-000000000001")
+        })
     }
 }
 

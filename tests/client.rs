@@ -161,6 +161,9 @@ fn orders_trade_from_the_command_line() {
     assert!(list.contains(&sell) && list.contains("partially_filled"), "{list}");
     let trades = run("trades ETH-SOL --json").json();
     assert_eq!(trades["trades"][0]["maker_order_id"], json!(sell));
+    let first = trades["trades"][0]["trade_id"].as_str().expect("it has one");
+    let none = run(&format!("trades ETH-SOL --after {first} --json")).json();
+    assert_eq!((&none["trades"], &none["next"]), (&json!([]), &Value::Null));
     let canceled = run(&format!("cancel {sell}")).done();
     assert!(says(&canceled, "state", "canceled"), "{canceled}");
     let late = run(&format!("cancel {sell}")).refused();
@@ -172,11 +175,25 @@ fn orders_trade_from_the_command_line() {
     let all = run("cancel-all 1").done();
     assert!(all.contains(&id(12)) && all.contains(&id(13)), "{all}");
     run("cancel-all 1 --market ETH-SOL").done();
+    let canceled = run("orders --account 1 --status canceled --limit 2 --json").json();
+    let orders = canceled["orders"].as_array().expect("a list");
+    let ids: Vec<&Value> = orders.iter().map(|order| &order["order_id"]).collect();
+    assert_eq!(ids, [&json!(id(13)), &json!(id(12))]);
+    let next = canceled["next"].as_str().expect("there is one more");
+    let rest = run(&format!("orders --account 1 --after {next}")).done();
+    assert!(rest.contains(&sell) && !rest.contains(&id(12)), "{rest}");
+    let filled = run("order list 2 --status filled").done();
+    assert!(!filled.contains(&buy), "{filled}");
     run("market halt ETH-SOL").done();
     let halted = run("order sell 1 ETH-SOL 10 --price 20").refused();
     assert!(halted.contains(": market_halted: market ETH-SOL is halted"), "{halted}");
     run("market resume ETH-SOL").done();
     assert_eq!(run("market list --json").json()["markets"][0]["halted"], false);
+    run("operate cancel_only").done();
+    assert_eq!(run("operate --json").json()["state"], "cancel_only");
+    let restricted = run("order sell 1 ETH-SOL 10 --price 20").refused();
+    assert!(restricted.contains(": restricted: the venue is cancel_only"), "{restricted}");
+    run("operate normal").done();
 }
 
 #[test]
@@ -252,6 +269,7 @@ fn bad_usage_exits_2_and_asks_nobody() {
         "order buy 1 ETH-SOL 5 --type stop",
         "amend 01900000-0000-7000-8000-00000000abcd",
         "cancel 7",
+        "operate off",
     ] {
         let said = said(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(said.status, 2, "{line}: {said:?}");

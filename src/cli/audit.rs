@@ -1,13 +1,13 @@
 //! `crosslatch audit`: proves offline that a data directory is whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
 use crate::store::audit::{Failure, RANDOM_VERSIONS, Report, audit};
-use crate::store::{StoreError, rocks};
+use crate::store::rocks;
 
 /// `crosslatch audit`.
 #[derive(Debug, Args)]
@@ -15,6 +15,9 @@ pub struct AuditArgs {
     /// The data directory; no engine may have it open.
     #[arg(long, value_name = "DIR", env = "CROSSLATCH_DATA", default_value = "./data")]
     pub data: PathBuf,
+    /// Where its archived journal is, if that was moved [default: as the data directory remembers]
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -28,7 +31,7 @@ const CHECK_FAILED: u8 = 3;
 /// # Errors
 /// The directory cannot be read.
 pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
-    match audit_directory(&args.data) {
+    match audit_with(&args.data, args.archive.as_deref()) {
         Ok(report) => {
             print_report(&report, args.json);
             Ok(ExitCode::SUCCESS)
@@ -50,9 +53,16 @@ pub fn run(args: AuditArgs) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// The first finding, or why the directory cannot be read.
-pub fn audit_directory(data: &std::path::Path) -> Result<Report, Failure> {
-    let opened = rocks::open_read_only(data).map_err(|error: StoreError| Failure::from(error))?;
+pub fn audit_directory(data: &Path) -> Result<Report, Failure> {
+    audit_with(data, None)
+}
+
+fn audit_with(data: &Path, archive: Option<&Path>) -> Result<Report, Failure> {
+    let opened = rocks::open_read_only(data)?;
     let store = &*opened.store;
+    if let Some(archive) = archive {
+        store.use_archive(archive)?;
+    }
     audit(store, store, store, opened.mark, RANDOM_VERSIONS, &mut |_| {})
 }
 

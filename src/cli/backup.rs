@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client;
 use crate::store::StoreError;
-use crate::store::backup::{self, BackupError, BackupReport};
+use crate::store::backup::{self, Archived, BackupError, BackupReport};
 
 /// `crosslatch backup`.
 #[derive(Debug, Args)]
@@ -52,7 +52,7 @@ pub fn run(args: BackupArgs) -> anyhow::Result<ExitCode> {
 /// Shows what came of a backup or a restore, and says with what status to exit. `what` stands before
 /// the directory.
 pub(super) fn tell(what: &str, made: Result<BackupReport, BackupError>, as_json: bool) -> ExitCode {
-    let BackupReport { to, end, bytes, .. } = match made {
+    let BackupReport { to, end, bytes, archived, .. } = match made {
         Ok(report) => report,
         Err(error) => {
             if as_json {
@@ -64,11 +64,20 @@ pub(super) fn tell(what: &str, made: Result<BackupReport, BackupError>, as_json:
     };
     if as_json {
         let (seq, block) = (end.seq.to_string(), end.block.to_string());
-        let report =
+        let mut report =
             json!({"to": to, "seq": seq, "block": block, "bytes": bytes, "verified": true});
+        if let Some(Archived { upto, directory }) = archived {
+            report["archive"] = json!({"upto_block": upto.to_string(), "directory": directory});
+        }
         println!("{report}");
     } else {
         println!("{what} {}: up to {end}, {bytes} bytes, verified", to.display());
+        if let Some(Archived { upto, directory }) = archived {
+            let directory = directory.display();
+            println!(
+                "blocks 1 to {upto} of its journal are in {directory}: keep a copy of that too"
+            );
+        }
     }
     ExitCode::SUCCESS
 }
@@ -78,7 +87,9 @@ fn status_of(error: &BackupError) -> u8 {
         BackupError::Refused { .. } => BAD_USAGE,
         BackupError::Damaged(_)
         | BackupError::Audit(_)
-        | BackupError::Store(StoreError::Damaged(_) | StoreError::Violation(_)) => CHECK_FAILED,
+        | BackupError::Store(
+            StoreError::Damaged(_) | StoreError::Violation(_) | StoreError::Archive(_),
+        ) => CHECK_FAILED,
         BackupError::Store(_) => FAILED,
     }
 }

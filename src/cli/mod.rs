@@ -11,17 +11,24 @@
 pub mod audit;
 pub mod backup;
 pub mod client;
+pub mod completions;
+pub mod config;
 pub mod load;
 pub mod metrics;
+mod nearest;
+mod notify;
+pub mod openapi;
 pub mod replay;
 pub mod restore;
 pub mod serve;
 pub mod settings;
+mod starting;
+pub mod watch;
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Error;
 
@@ -49,6 +56,16 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Looks at what the server measures.
     Metrics(metrics::MetricsArgs),
+    /// Writes the OpenAPI document of the server's HTTP interface.
+    Openapi,
+    /// Shows the settings, checks them, explains them.
+    Config(config::ConfigArgs),
+    /// Prints completions for a shell.
+    Completions(completions::CompletionsArgs),
+    /// Prints the manual page, or writes one for every subcommand.
+    Man(completions::ManArgs),
+    /// Shows live what a server does: rates, latencies, refusals, conflicts, lag.
+    Watch(watch::WatchArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -56,7 +73,8 @@ enum Command {
 /// Runs the command line of this process and says with what status to exit.
 pub fn run() -> ExitCode {
     // Bad usage ends here, with clap's own message and status 2.
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Load(args) => load::run(args),
@@ -65,6 +83,11 @@ pub fn run() -> ExitCode {
         Command::Restore(args) => restore::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Metrics(args) => metrics::run(args),
+        Command::Openapi => openapi::run(),
+        Command::Config(args) => config::run(args, &matches),
+        Command::Completions(args) => completions::completions(args),
+        Command::Man(args) => completions::man(args),
+        Command::Watch(args) => watch::run(args),
         Command::Client(command) => client::run(command),
     };
     done.unwrap_or_else(|error| {
@@ -86,7 +109,13 @@ fn status_of(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::Config(_)) => 2,
         Some(Error::Read(_) | Error::HistoryExpired { .. }) => 1,
-        Some(Error::Overloaded { .. } | Error::Stopped { .. } | Error::Storage(_)) | None => 4,
+        Some(
+            Error::Overloaded { .. }
+            | Error::Stopped { .. }
+            | Error::Storage(_)
+            | Error::Archive(_),
+        )
+        | None => 4,
     }
 }
 

@@ -29,6 +29,9 @@ pub struct ReplayArgs {
     /// The seq; the journal's end where none is given.
     #[arg(long, value_name = "SEQ")]
     to: Option<u64>,
+    /// Where its archived journal is, if that was moved [default: as the data directory remembers]
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -57,6 +60,9 @@ enum Verdict {
 pub fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let done = rocks::open_read_only(&args.data).map_err(Failure::from).and_then(|opened| {
         let store = &*opened.store;
+        if let Some(archive) = &args.archive {
+            store.use_archive(archive)?;
+        }
         check_mark(store.last()?.as_ref(), opened.mark)?;
         let state = replay_to(store, args.to.map_or(CommitSeq::new(u64::MAX), CommitSeq::new))?;
         let names = names(store)?;

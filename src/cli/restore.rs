@@ -17,6 +17,9 @@ pub struct RestoreArgs {
     /// The data directory to be: missing or empty.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Where the archived journal is, if that was moved [default: as the backup remembers]
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
@@ -28,6 +31,6 @@ pub struct RestoreArgs {
 /// # Errors
 /// None; the status tells.
 pub fn run(args: RestoreArgs) -> anyhow::Result<ExitCode> {
-    let restored = backup::restore(&args.from, &args.data);
+    let restored = backup::restore_with_archive(&args.from, &args.data, args.archive.as_deref());
     Ok(tell("restored to", restored, args.json))
 }

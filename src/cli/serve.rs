@@ -1,21 +1,24 @@
 //! `crosslatch serve`: an engine on a data directory, answering over HTTP until it is told to stop.
 //!
 //! ```text
-//! settings ─► socket ─► engine (recovers) ─► "is ready" ─► serving ─┬─ SIGTERM ─► drain ─► stop ─► 0
-//!                                                                   └─ poisoned ─► drain ─► 4
+//! settings ─► socket ─► gate (health) ─► engine (recovers) ─► "is ready" ─► serving
+//!                                                                             ├─ SIGTERM ─► drain ─► stop ─► 0
+//!                                                                             └─ poisoned ─► drain ─► 4
 //! ```
 //!
 //! The socket is taken first: a second server on the same port then fails before it touches the
-//! data. Until the engine has recovered, connections wait to be accepted.
+//! data. Until the engine has recovered, only health is answered. Whoever starts the process as a
+//! service that notifies is told of each step.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -23,12 +26,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::engine::{Engine, Options};
 use crate::error::Error;
-use crate::metrics;
+use crate::metrics::{self, Exporter};
 use crate::server::door::Door;
 use crate::server::tls::{Tls, TlsFiles};
-use crate::server::{self, App};
+use crate::server::{self, App, Gate};
+use crate::store::start_progress::StartProgress;
 
-use super::settings::{LogFormat, Settings};
+use super::notify::Notifier;
+use super::settings::{LogFormat, LogLevel, Settings};
+use super::starting;
 
 /// How long a stop waits for connections to end by themselves.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -59,25 +65,56 @@ pub struct ServeArgs {
     /// Authority of clients' certificates, PEM: clients need one then
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CLIENT_CA", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
+    /// Moves old blocks of the journal to this directory [default: none, everything stays]
+    #[arg(long, value_name = "DIR", env = "CROSSLATCH_JOURNAL_ARCHIVE_DIR")]
+    journal_archive_dir: Option<PathBuf>,
+    /// How old they are then, in seconds [default: 2592000, 30 days]
+    #[arg(long, value_name = "SECONDS", env = "CROSSLATCH_JOURNAL_ARCHIVE_AFTER_SECS")]
+    journal_archive_after_secs: Option<u64>,
     /// TOML file with settings
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_CONFIG")]
     config: Option<PathBuf>,
     /// How log lines are written [default: text]
-    #[arg(long, value_name = "FORMAT", env = "CROSSLATCH_LOG")]
-    log: Option<LogFormat>,
+    #[arg(long, alias = "log", value_name = "FORMAT", env = "CROSSLATCH_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// How much is logged [default: info, or what RUST_LOG says]
+    #[arg(long, value_name = "LEVEL", env = "CROSSLATCH_LOG_LEVEL")]
+    log_level: Option<LogLevel>,
+    /// A request that takes as long gets a line in the log; 0 for every request [default: 1000]
+    #[arg(long, value_name = "MS", env = "CROSSLATCH_SLOW_REQUEST_MS")]
+    slow_request_ms: Option<u64>,
 }
 
 impl ServeArgs {
+    /// The settings file, if there is one.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     /// Flags and their variables over file over defaults.
-    fn settings(self) -> Result<Settings, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Config`]: what cannot be read. Whether it is allowed is [`Settings::validate`]'s to say.
+    pub(super) fn load(self) -> Result<Settings, Error> {
         let mut settings = Settings::load(self.config.as_deref(), std::env::vars())?;
         settings.data = self.data.unwrap_or(settings.data);
         settings.listen = self.listen.unwrap_or(settings.listen);
-        settings.log = self.log.unwrap_or(settings.log);
+        settings.log_format = self.log_format.unwrap_or(settings.log_format);
+        settings.log_level = self.log_level.or(settings.log_level);
+        settings.slow_request_ms = self.slow_request_ms.unwrap_or(settings.slow_request_ms);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
         if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
             settings.tls = Some(TlsFiles { cert, key, client_ca: self.tls_client_ca });
         }
+        settings.journal_archive_dir = self.journal_archive_dir.or(settings.journal_archive_dir);
+        let limits = &mut settings.limits;
+        limits.journal_archive_after_secs =
+            self.journal_archive_after_secs.unwrap_or(limits.journal_archive_after_secs);
+        Ok(settings)
+    }
+
+    fn settings(self) -> Result<Settings, Error> {
+        let settings = self.load()?;
         settings.validate()?;
         Ok(settings)
     }
@@ -89,7 +126,7 @@ impl ServeArgs {
 /// It cannot start: the settings, the socket, or the data directory.
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings()?;
-    start_log(settings.log);
+    start_log(settings.log_format, settings.log_level);
     let exporter = metrics::install()?;
     let listener = TcpListener::bind(settings.listen)
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
@@ -97,35 +134,26 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         // There can be no key: nothing is touched.
         settings.check_listen(false)?;
     }
-    let mut options = Options::new(&settings.data);
-    options.limits = settings.limits.clone();
     let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-    let engine = Engine::start(options)?;
-    let has_keys = engine.directory().keys_len() > 0;
-    let door = Door::new(&settings.data, &settings.edge, settings.metrics_open);
-    if let Err(refused) = settings.check_listen(has_keys) {
-        engine.stop()?;
-        return Err(refused.into());
-    }
-    if has_keys {
-        door.master()?;
-    }
-    let app = App::new(engine, exporter, &settings.limits, door);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(serve(app, listener, tls, &settings))?;
+    let code = runtime.block_on(start_and_serve(exporter, listener, tls, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
     Ok(code)
 }
 
-/// Logs to standard error; `RUST_LOG` chooses what, by default `info`.
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// Logs to standard error. Where no level is set, `RUST_LOG` chooses what, by default `info`.
+fn start_log(format: LogFormat, level: Option<LogLevel>) {
+    let named = level.and_then(|level| Some(level.to_possible_value()?.get_name().to_owned()));
+    let filter = match named {
+        Some(level) => EnvFilter::new(level),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let started = match format {
         LogFormat::Text => log.with_ansi(stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     // A program that embeds this command may have a log of its own.
     drop(started);
@@ -138,33 +166,96 @@ enum End {
     Broken(String),
 }
 
-async fn serve(
-    app: App,
+/// What is shared by the parts of a server's life.
+struct Serving {
+    signals: Signals,
+    notifier: Notifier,
+    /// Dropped to stop.
+    stop: oneshot::Sender<()>,
+    connections: JoinHandle<std::io::Result<()>>,
+    log_format: LogFormat,
+}
+
+async fn start_and_serve(
+    exporter: Exporter,
     listener: TcpListener,
     tls: Option<Tls>,
     settings: &Settings,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
+    let notifier = Notifier::from_environment();
     let address = listener.local_addr()?;
     let (stop, stopping) = oneshot::channel::<()>();
     let stopping = async move {
         // A sender that is dropped is as good a sign.
         let _ = stopping.await;
     };
+    let progress = Arc::new(StartProgress::default());
+    let gate = Gate::new(progress.clone(), exporter.clone(), settings.metrics_open);
     if let Some(tls) = tls.clone() {
         tokio::spawn(reload_on(signal(SignalKind::hangup())?, tls));
     }
-    let (router, edge) = (server::router(app.clone()), settings.edge.clone());
-    let mut serving =
-        tokio::spawn(async move { server::serve(router, listener, tls, &edge, stopping).await });
+    let (opened, edge) = (gate.clone(), settings.edge.clone());
+    let connections =
+        tokio::spawn(async move { server::serve(opened, listener, tls, &edge, stopping).await });
+    tracing::info!(%address, data = %settings.data.display(), "listening; the engine starts");
+    notifier.status("recovering");
+    keep_watch(&notifier);
+    let mut options = Options::new(&settings.data);
+    options.limits = settings.limits.clone();
+    options.journal_archive_dir.clone_from(&settings.journal_archive_dir);
+    let Some(engine) = starting::engine(options, &progress, &mut signals, &notifier).await? else {
+        tracing::info!("stopped before the engine had started");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let door = door(&engine, settings).await?;
+    let app = App::new(engine, exporter, &settings.limits, door);
+    gate.open(app.clone(), settings.slow_request_ms);
     warn_of_openness(&app, address, settings);
-    say_ready(&app, address, settings)?;
+    let ready = say_ready(&app, address, settings)?;
+    notifier.ready(&ready);
+    let log_format = settings.log_format;
+    serve(app, Serving { signals, notifier, stop, connections, log_format }).await
+}
+
+/// The door of a server with that engine; where it may not listen as it does, the engine is stopped.
+async fn door(engine: &Engine, settings: &Settings) -> anyhow::Result<Door> {
+    let has_keys = engine.directory().keys_len() > 0;
+    if let Err(refused) = settings.check_listen(has_keys) {
+        stop_engine(engine.clone()).await?;
+        return Err(refused.into());
+    }
+    let door = Door::new(&settings.data, &settings.edge, settings.metrics_open);
+    let opened = tokio::task::spawn_blocking(move || match has_keys {
+        true => door.master().map(drop).map(|()| door),
+        false => Ok(door),
+    });
+    Ok(opened.await??)
+}
+
+/// Tells the watchdog, if there is one, that the network's side of the process turns. An engine that
+/// fails ends the process by itself.
+fn keep_watch(notifier: &Notifier) {
+    let Some(every) = notifier.watch_every() else { return };
+    let notifier = notifier.clone();
+    let mut ticks = tokio::time::interval(every);
+    tokio::spawn(async move {
+        loop {
+            ticks.tick().await;
+            notifier.alive();
+        }
+    });
+}
+
+async fn serve(app: App, serving: Serving) -> anyhow::Result<ExitCode> {
+    let Serving { mut signals, notifier, stop, connections: mut serving, log_format } = serving;
     let end = tokio::select! {
         name = signals.next() => End::Asked(name),
         cause = app.engine().poisoned() => End::Poisoned(cause),
         done = &mut serving => End::Broken(format!("{done:?}")),
     };
     app.stop();
+    notifier.stopping();
     drop(stop);
     match end {
         End::Asked(signal) => {
@@ -174,7 +265,10 @@ async fn serve(
         }
         End::Poisoned(cause) => {
             // Said first: what comes after may hang on the same disk.
-            eprintln!("crosslatch: the engine stopped: {cause}");
+            match log_format {
+                LogFormat::Text => eprintln!("crosslatch: the engine stopped: {cause}"),
+                LogFormat::Json => tracing::error!(cause, "the engine stopped"),
+            }
             drain(serving, &mut signals, DRAIN_FAILED).await;
             let engine = app.engine().clone();
             let threads = tokio::task::spawn_blocking(move || engine.stop());
@@ -213,7 +307,7 @@ fn warn_of_openness(app: &App, address: SocketAddr, settings: &Settings) {
 }
 
 /// The one line that people and scripts wait for.
-fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<()> {
+fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Result<String> {
     let data = settings.data.display();
     let seq = app.engine().status().durable_seq;
     let shards = match settings.limits.shards {
@@ -221,12 +315,11 @@ fn say_ready(app: &App, address: SocketAddr, settings: &Settings) -> std::io::Re
         many => format!("{many} shards"),
     };
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let ready = format!("ready on {scheme}://{address} (data {data}, {shards}, seq {seq})");
     let mut out = stdout().lock();
-    writeln!(
-        out,
-        "crosslatch is ready on {scheme}://{address} (data {data}, {shards}, seq {seq})"
-    )?;
-    out.flush()
+    writeln!(out, "crosslatch is {ready}")?;
+    out.flush()?;
+    Ok(ready)
 }
 
 /// Waits until every connection has had its answer; not for ever, and not past a second signal.
@@ -250,18 +343,23 @@ async fn stop_engine(engine: Engine) -> anyhow::Result<ExitCode> {
 }
 
 /// The signals that ask for a stop.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    /// Listens from now on. Call it in a runtime.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub(super) fn new() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The name of the next one.
+    pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

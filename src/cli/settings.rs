@@ -3,7 +3,8 @@
 //! ```toml
 //! data = "./data"
 //! listen = "127.0.0.1:7400"
-//! log = "json"
+//! log_format = "json"
+//! journal_archive_dir = "/archive/venue"
 //!
 //! metrics_open = true     # anybody may read /metrics; else it needs a key
 //!
@@ -29,12 +30,12 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{EdgeLimits, Limits};
+use crate::config::{EdgeLimits, Limits, SLOW_REQUEST_MS};
 use crate::error::{Error, Malformed};
 use crate::server::tls::TlsFiles;
 
 /// Prefixes of the variables that set limits, and the tables that these stand in.
-const LIMITS_VARIABLES: [(&str, &str); 2] =
+pub(super) const LIMITS_VARIABLES: [(&str, &str); 2] =
     [("CROSSLATCH_LIMITS_", "limits"), ("CROSSLATCH_EDGE_", "edge")];
 
 /// How log lines are written.
@@ -48,6 +49,22 @@ pub enum LogFormat {
     Json,
 }
 
+/// How much is logged: this and all that is worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What ends the server, or should.
+    Error,
+    /// What somebody should look at: requests that failed or took long.
+    Warn,
+    /// Starts, stops and how far they are.
+    Info,
+    /// Every refusal.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
 /// Everything that a server can be told before it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,8 +73,17 @@ pub struct Settings {
     pub data: PathBuf,
     /// The address of the HTTP server; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where old blocks of the journal go; without it they stay in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_archive_dir: Option<PathBuf>,
     /// How log lines are written.
-    pub log: LogFormat,
+    #[serde(alias = "log")]
+    pub log_format: LogFormat,
+    /// How much is logged; where it is not said, `RUST_LOG` chooses, and else `info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// A request that takes as long gets a line in the log; 0 for every request.
+    pub slow_request_ms: u64,
     /// Whether anybody may read `/metrics`; else it needs a key.
     pub metrics_open: bool,
     /// Certificates; without them the server speaks plain HTTP.
@@ -74,7 +100,10 @@ impl Default for Settings {
         Self {
             data: "./data".into(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
-            log: LogFormat::default(),
+            journal_archive_dir: None,
+            log_format: LogFormat::default(),
+            log_level: None,
+            slow_request_ms: SLOW_REQUEST_MS,
             metrics_open: true,
             tls: None,
             limits: Limits::default(),
@@ -181,7 +210,9 @@ mod tests {
 
     #[test]
     fn variables_stand_over_the_file_over_the_defaults() {
-        let file = file("listen = \"127.0.0.1:1\"\n[limits]\nshards = 3\nfold_requests_max = 7\n");
+        let text = "listen = \"127.0.0.1:1\"\njournal_archive_dir = \"/a\"\n[limits]\nshards = 3\n\
+                    fold_requests_max = 7\njournal_archive_after_secs = 60\n";
+        let file = file(text);
         let set = variables([
             ("CROSSLATCH_LIMITS_SHARDS", "5"),
             ("CROSSLATCH_EDGE_HEADERS_MAX", "64"),
@@ -193,6 +224,8 @@ mod tests {
         assert_eq!(settings.limits.fold_requests_max, 7);
         assert_eq!(settings.limits.recent_ids_max, Limits::default().recent_ids_max);
         assert_eq!(settings.listen.port(), 1);
+        assert_eq!(settings.journal_archive_dir, Some("/a".into()));
+        assert_eq!(settings.limits.journal_archive_after_secs, 60);
         assert_eq!(settings.data, PathBuf::from("./data"));
         assert_eq!(settings.validate(), Ok(()));
     }

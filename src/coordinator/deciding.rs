@@ -20,7 +20,7 @@ use super::holds::hold_of;
 use super::ids::SeenBefore;
 use super::trading::Settling;
 use super::txn::{Machine, Tally, WaitReason, Waited};
-use crate::config::SUPPLY_MAX;
+use crate::config::{BATCH_REQUESTS_MAX, SUPPLY_MAX};
 use crate::error::Reject;
 use crate::faults::{Bug, planted};
 use crate::message::{RefusedTxn, RepeatedTxn, SharedBatch, Txn, TxnRef, Vote, Votes};
@@ -44,9 +44,6 @@ pub(super) enum Exception {
     Voting(Voting),
     /// A follower whose request was decided before its own batch was voted on.
     Answered,
-    /// What it needs is reserved, and its market has yet to say what it comes to; that is decided in
-    /// another batch, and this with it.
-    AtMarket,
     /// It has all its votes, or is refused, and waits until others of its market are decided.
     InLine(Option<Reject>),
 }
@@ -95,12 +92,55 @@ impl Voting {
     }
 }
 
+/// Some of a batch's transactions, by index. Nearly all orders of a batch are among them for a while, so it
+/// costs a bit each.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    words: Vec<u64>,
+    /// How many there are.
+    marked: usize,
+}
+
+impl Marks {
+    /// Whether none is marked.
+    pub(super) fn is_empty(&self) -> bool {
+        self.marked == 0
+    }
+
+    /// Whether that one is marked.
+    pub(super) fn contains(&self, index: u32) -> bool {
+        let word = self.words.get(index as usize / 64).copied().unwrap_or(0);
+        word & (1 << (index % 64)) != 0
+    }
+
+    /// Marks one that is not.
+    pub(super) fn insert(&mut self, index: u32) {
+        assert!(!self.contains(index), "it is marked once");
+        let place = index as usize / 64;
+        if self.words.len() <= place {
+            self.words.resize(BATCH_REQUESTS_MAX.div_ceil(64).max(place + 1), 0);
+        }
+        self.words[place] |= 1 << (index % 64);
+        self.marked += 1;
+    }
+
+    /// Takes the mark from one that has it.
+    pub(super) fn remove(&mut self, index: u32) {
+        assert!(self.contains(index), "it is marked");
+        self.words[index as usize / 64] &= !(1 << (index % 64));
+        self.marked -= 1;
+    }
+}
+
 /// A batch with something undecided in it.
 pub(super) struct InFlight {
     pub(super) batch: SharedBatch,
     /// Shards whose first votes are outstanding.
     pub(super) missing: usize,
     pub(super) exceptions: HashMap<u32, Exception>,
+    /// Those for which what they need is reserved, while their markets have yet to say what they come to;
+    /// that is decided in another batch, and these with it.
+    pub(super) at_market: Marks,
     /// Of what markets said, which stands first.
     pub(super) settling: Vec<Settling>,
     /// Whether more than swaps and directory changes are in it: what changes more than balances.
@@ -200,7 +240,7 @@ impl<S: SeenBefore> Machine<S> {
                 Some(Exception::Duplicate) => self.duplicates.push(at),
                 Some(Exception::Answered) => {}
                 Some(Exception::InLine(verdict)) => self.settle_in_line(at, verdict),
-                Some(Exception::Follower | Exception::Joined | Exception::AtMarket) => {
+                Some(Exception::Follower | Exception::Joined) => {
                     unreachable!("stays until what it follows is decided")
                 }
             }
@@ -350,8 +390,13 @@ impl<S: SeenBefore> Machine<S> {
     pub(super) fn is_decided(&mut self, at: TxnRef, txn: &Txn) {
         if !self.deferred.is_empty() {
             self.deferred.is_decided(txn.id, self.decisions);
-            self.deferred.release(at);
         }
+        self.lets_go(at);
+    }
+
+    /// Who waits for what stands at that place, or has its id, goes on.
+    pub(super) fn lets_go(&mut self, at: TxnRef) {
+        self.deferred.release(at);
         if self.followers.is_empty() {
             return;
         }

@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 
 use super::callers::check_operation;
 use super::credits::Credited;
-use super::deciding::{Exception, InFlight};
+use super::deciding::{Exception, InFlight, Marks};
 use super::deferred::{Again, Place};
 use super::holds::Found;
 use super::ids::{Resolved, Seen, SeenBefore};
@@ -27,7 +27,6 @@ use crate::access::Caller;
 use crate::config::BATCH_REQUESTS_MAX;
 use crate::directory::Change;
 use crate::error::Reject;
-use crate::faults::{Bug, planted};
 use crate::message::{AnswerSlot, Asked, Batch, NewSubmission, Txn, TxnRef};
 use crate::request::{Action, Command, Resolve, Transfer};
 use crate::types::{MarketId, Operation, Subject, Time, Token};
@@ -173,7 +172,7 @@ impl<S: SeenBefore> Machine<S> {
             return Ok(None);
         }
         self.forget(now);
-        let expected = self.backlog_txns.min(BATCH_REQUESTS_MAX);
+        let expected = (self.backlog_txns + self.trading.settled()).min(BATCH_REQUESTS_MAX);
         let mut forming =
             Forming::new(self.next_number(), now, expected, self.directory.operation());
         forming.submissions = std::mem::take(&mut self.unannounced);
@@ -350,8 +349,8 @@ impl<S: SeenBefore> Machine<S> {
     /// [`Machine::refuse_early`] of a request that comes again, perhaps long after its key was looked at.
     fn judge_again(&mut self, txn: &mut Txn, forming: &mut Forming) -> Result<Screened, String> {
         match self.check_caller(txn, forming.now) {
-            Err(reject) if !planted(Bug::TrustParked) => Ok(self.refused(reject, forming)),
-            _ => self.refuse_early(txn, forming),
+            Err(reject) => Ok(self.refused(reject, forming)),
+            Ok(()) => self.refuse_early(txn, forming),
         }
     }
 
@@ -544,7 +543,11 @@ impl<S: SeenBefore> Machine<S> {
         match self.in_flight.get(usize::try_from(place).expect("few batches")) {
             // In the batch that is being formed.
             None => true,
-            Some(flight) => flight.missing > 0 || flight.exceptions.contains_key(&at.index),
+            Some(flight) => {
+                flight.missing > 0
+                    || flight.exceptions.contains_key(&at.index)
+                    || flight.at_market.contains(at.index)
+            }
         }
     }
 
@@ -556,6 +559,7 @@ impl<S: SeenBefore> Machine<S> {
             batch: batch.clone(),
             missing: self.shards,
             exceptions,
+            at_market: Marks::default(),
             settling,
             is_mixed: forming.is_mixed,
             votes,

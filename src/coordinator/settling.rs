@@ -178,7 +178,7 @@ impl<S: SeenBefore> Machine<S> {
             let reject = Reject::Order(OrderFault::UnknownOrder(order));
             return self.refuse(at, txn, reject, self.last_seq());
         };
-        self.flight(at.batch).exceptions.insert(at.index, Exception::AtMarket);
+        self.flight(at.batch).at_market.insert(at.index);
         self.trading.ask(market, asked, Asking::InBatch(at));
     }
 
@@ -188,9 +188,8 @@ impl<S: SeenBefore> Machine<S> {
         for answer in answers {
             match self.trading.next_asking(actor) {
                 Asking::InBatch(at) => {
-                    let batch = self.flight(at.batch).batch.clone();
-                    let index = at.index as usize;
-                    let (txn, mut slot) = (batch.txns[index].clone(), batch.slots[index]);
+                    let (batch, index) = (&self.flight(at.batch).batch, at.index as usize);
+                    let (txn, mut slot) = (batch.txns[index].as_it_came(), batch.slots[index]);
                     slot.again = true;
                     let since = match self.deferred.place(txn.id) {
                         Some(Place::InFlight { parked_since, .. }) => parked_since,
@@ -275,7 +274,7 @@ impl<S: SeenBefore> Machine<S> {
         parked_since: Option<Time>,
     ) {
         if let Some(at) = reserved_at {
-            self.flight(at.batch).exceptions.remove(&at.index);
+            self.flight(at.batch).at_market.remove(at.index);
             self.given_back.push(at);
             self.take_followers_back(at);
         }
@@ -347,9 +346,7 @@ impl<S: SeenBefore> Machine<S> {
         self.trading.leave_line(market, at);
         if let Some(reserved) = reserved_at {
             // Shards give back what was reserved before they settle.
-            let flight = self.flight(reserved.batch);
-            let was = flight.exceptions.remove(&reserved.index);
-            assert!(matches!(was, Some(Exception::AtMarket)), "it waits for this");
+            self.flight(reserved.batch).at_market.remove(reserved.index);
             if !planted(Bug::KeepReserve) {
                 self.given_back.push(reserved);
             }
@@ -367,7 +364,7 @@ impl<S: SeenBefore> Machine<S> {
             }
         }
         if let Some(reserved) = reserved_at {
-            self.is_decided(reserved, txn);
+            self.lets_go(reserved);
         }
         self.trading.show_in_line(market, self.last_seq());
     }

@@ -179,6 +179,11 @@ impl Trading {
         self.said.is_empty() && self.asking.iter().all(VecDeque::is_empty)
     }
 
+    /// How much can be put into batches.
+    pub(super) fn settled(&self) -> usize {
+        self.said.len()
+    }
+
     /// Whether something can be put into a batch.
     pub(super) fn has_said_something(&self) -> bool {
         !self.said.is_empty()
@@ -293,7 +298,9 @@ impl Trading {
 
     /// What a market actor has not been told.
     pub(super) fn take_questions(&mut self, actor: usize) -> Vec<Question> {
-        std::mem::take(&mut self.questions[actor])
+        // About as many come next.
+        let room = Vec::with_capacity(self.questions[actor].len());
+        std::mem::replace(&mut self.questions[actor], room)
     }
 
     /// Whether a market actor is to be told something.

@@ -316,7 +316,8 @@ impl<S: SeenBefore> Machine<S> {
 
     pub(super) fn drop_decided_batches(&mut self) {
         while let Some(flight) = self.in_flight.front() {
-            if flight.missing > 0 || !flight.exceptions.is_empty() {
+            let some = !flight.exceptions.is_empty() || !flight.at_market.is_empty();
+            if flight.missing > 0 || some {
                 break;
             }
             self.in_flight.pop_front();

@@ -34,6 +34,7 @@ use crate::store::reader::Reader;
 use crate::store::recovery::{self, Recovered};
 use crate::store::retention::RetentionShared;
 use crate::store::snapshots::Snapshots;
+use crate::store::start_progress::StartProgress;
 use crate::store::unfolded::Unfolded;
 use crate::store::{CommitLog, Journal, Position, StoreError, VersionStore};
 use crate::types::{AssetId, CommitSeq, RequestId, Token};
@@ -87,11 +88,23 @@ impl Parts {
     /// [`Error::Config`] for a limit out of its range; [`Error::Storage`] for data that is damaged or
     /// cannot be read. Nothing is overwritten then.
     pub fn assemble(limits: Limits, foundation: Foundation) -> Result<(Engine, Self), Error> {
+        Self::assemble_watched(limits, foundation, &StartProgress::default())
+    }
+
+    /// [`Parts::assemble`], which says how far it is.
+    ///
+    /// # Errors
+    /// As [`Parts::assemble`]; also when it is asked to stop.
+    pub fn assemble_watched(
+        limits: Limits,
+        foundation: Foundation,
+        progress: &StartProgress,
+    ) -> Result<(Engine, Self), Error> {
         limits.validate().map_err(Error::Config)?;
         let Foundation { journal, versions, mut log, mark, clock, ids } = foundation;
         let directory = Arc::new(Directory::new());
-        let fold_max = limits.fold_requests_max;
-        let recovered = recovery::recover(&*journal, &*versions, mark, &directory, fold_max)?;
+        let (from, to, max) = (&*journal, &*versions, limits.fold_requests_max);
+        let recovered = recovery::recover_watched(from, to, mark, &directory, max, progress)?;
         let (holds, orders) = restore_open(&*versions)?;
         let open = (&holds[..], &orders[..]);
         let balances = restore_shards(&*versions, &recovered, &directory, &limits, open)?;
@@ -389,6 +402,10 @@ fn resolution(
     token: Token,
 ) -> Result<Option<Resolved>, StoreError> {
     let Some(number) = store.block_resolving(token)? else { return Ok(None) };
+    // The coordinator waits for no archive.
+    if let Some(end) = journal.archived_end(token)? {
+        return Ok(Some(end));
+    }
     let block = journal.block(number)?;
     let commit = block.as_ref().and_then(|block| {
         let (seq, how) = block.find_resolution(token)?;

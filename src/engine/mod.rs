@@ -32,6 +32,7 @@ mod answers;
 pub mod assembly;
 #[cfg(feature = "rocksdb")]
 mod backup;
+mod events;
 mod ids;
 mod market_reads;
 mod reads;
@@ -66,8 +67,9 @@ use crate::types::{Amount, AssetId, CommitSeq};
 pub use crate::store::Durability;
 pub use crate::store::order_reads::{OrderView, Trade};
 pub use answers::{Answers, Brief, Pending};
+pub use events::{Event, Events};
 pub use ids::IdSource;
-pub use market_reads::{BookView, OpenOrders};
+pub use market_reads::{BookView, OpenOrders, StandingOrders};
 pub use reads::{HoldState, Known};
 pub use transaction::{Committed, TransactError, Transaction};
 
@@ -82,12 +84,21 @@ pub struct Options {
     pub limits: Limits,
     /// Whether an answer waits for the disk.
     pub durability: Durability,
+    /// Where blocks of the journal go that are older than
+    /// [`Limits::journal_archive_after_secs`]; created (0700) when missing. `None`: no more go there;
+    /// what is there is read from where it was put.
+    pub journal_archive_dir: Option<PathBuf>,
 }
 
 impl Options {
     /// Defaults on that directory.
     pub fn new(data: impl Into<PathBuf>) -> Self {
-        Self { data: data.into(), limits: Limits::default(), durability: Durability::Sync }
+        Self {
+            data: data.into(),
+            limits: Limits::default(),
+            durability: Durability::Sync,
+            journal_archive_dir: None,
+        }
     }
 }
 

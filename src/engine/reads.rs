@@ -235,7 +235,7 @@ impl Inner {
         Err(Error::Read(Reject::UnknownAccount(account)))
     }
 
-    fn check_durable(&self, field: &str, at: CommitSeq) -> Result<(), Error> {
+    pub(super) fn check_durable(&self, field: &str, at: CommitSeq) -> Result<(), Error> {
         let durable = self.durable.seq();
         if at <= durable {
             return Ok(());

@@ -3,14 +3,18 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use crate::actor::spawn;
+use crate::actor::{Poison, spawn};
 use crate::clock::{Clock, SystemClock};
+use crate::config::Limits;
 use crate::coordinator;
 use crate::error::Error;
 use crate::faults::point;
 use crate::store::Durability;
+use crate::store::archiver::{self, Archiver, ArchiverHandle};
+use crate::store::durable::Progress;
 use crate::store::retention;
 use crate::store::rocks::{self, RocksStore};
+use crate::store::start_progress::StartProgress;
 
 use super::assembly::{Foundation, Parts};
 use super::{Engine, IdSource, Options, Running};
@@ -30,14 +34,27 @@ impl Engine {
     /// # Errors
     /// As [`Engine::start`].
     pub fn start_with_clock(options: Options, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let Options { data, limits, durability } = options;
+        Self::start_watched(options, clock, &StartProgress::default())
+    }
+
+    /// The same, which says how far it is, and can be asked to stop.
+    ///
+    /// # Errors
+    /// As [`Engine::start`]; [`Error::Storage`] when it was asked to stop.
+    pub fn start_watched(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        progress: &StartProgress,
+    ) -> Result<Self, Error> {
+        let Options { data, limits, durability, journal_archive_dir } = options;
         limits.validate().map_err(Error::Config)?;
-        let (store, foundation) = found(&data, durability, clock)?;
-        let hours = limits.history_retention_hours;
-        let (mut engine, parts) = Parts::assemble(limits, foundation)?;
+        let (store, foundation) = found(&data, durability, clock, progress)?;
+        let keeping = Keeping::new(&store, &limits, journal_archive_dir.as_deref())?;
+        let (mut engine, parts) = Parts::assemble_watched(limits, foundation, progress)?;
+        progress.check()?;
         let inner = Arc::get_mut(&mut engine.inner).expect("nobody else has it yet");
         inner.rocks = Some(store.clone());
-        let running = parts.spawn(&store, hours)?;
+        let running = parts.spawn(&store, keeping)?;
         let slot = &engine.inner.running;
         *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         Ok(engine)
@@ -48,8 +65,9 @@ fn found(
     data: &Path,
     durability: Durability,
     clock: Arc<dyn Clock>,
+    progress: &StartProgress,
 ) -> Result<(Arc<RocksStore>, Foundation), Error> {
-    let opened = rocks::open(data, durability)?;
+    let opened = rocks::open_watched(data, durability, progress)?;
     let store = opened.store;
     let foundation = Foundation {
         journal: store.clone(),
@@ -62,9 +80,38 @@ fn found(
     Ok((store, foundation))
 }
 
+/// What is kept of the past, and where.
+struct Keeping {
+    history_hours: u64,
+    /// How old what is archived is, in seconds; `None` archives nothing.
+    archive_after_secs: Option<u64>,
+}
+
+impl Keeping {
+    /// Finds the archive, if there is to be one.
+    fn new(store: &RocksStore, limits: &Limits, archive: Option<&Path>) -> Result<Self, Error> {
+        if let Some(directory) = archive {
+            store.use_archive(directory)?;
+        }
+        let archive_after_secs = archive.map(|_| limits.journal_archive_after_secs);
+        Ok(Self { history_hours: limits.history_retention_hours, archive_after_secs })
+    }
+
+    fn archive(
+        &self,
+        store: &Arc<RocksStore>,
+        applied: &Arc<Progress>,
+        poison: &Poison,
+    ) -> Result<Option<ArchiverHandle>, Error> {
+        let Some(after_secs) = self.archive_after_secs else { return Ok(None) };
+        let archiver = Archiver::new(Arc::clone(store), Arc::clone(applied), after_secs);
+        archiver::start(archiver, poison).map(Some)
+    }
+}
+
 impl Parts {
     /// Starts a thread for each part, from the log upward, so that each finds its receivers alive.
-    fn spawn(self, store: &Arc<RocksStore>, retention_hours: u64) -> Result<Running, Error> {
+    fn spawn(self, store: &Arc<RocksStore>, keeping: Keeping) -> Result<Running, Error> {
         let Self {
             coordinator,
             shards,
@@ -97,7 +144,8 @@ impl Parts {
         actors.insert(0, coordinator);
         actors.push(log);
         let stats = rocks::spawn_stats(store, &poison)?;
-        let retention = retention::start(retention, retention_hours, &poison)?;
+        let archiver = keeping.archive(store, &retention.applied, &poison)?;
+        let retention = retention::start(retention, keeping.history_hours, &poison)?;
         let forgetful = store.clone();
         let finish = Box::new(move || {
             point!("stop.fold");
@@ -105,6 +153,10 @@ impl Parts {
             let _ = folding.join();
             point!("stop.folded");
             stats.stop();
+            // What it is just moving it finishes, flushes included.
+            if let Some(archiver) = archiver {
+                archiver.stop();
+            }
             // What is being rewritten to forget would take its time; the next run goes on with it.
             forgetful.stop_compactions();
             if let Some(retention) = retention {

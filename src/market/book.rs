@@ -17,6 +17,10 @@
 //!   heap of those as well.
 //!
 //! Nothing is allocated but to hold more orders, levels or events than ever before.
+//!
+//! What a command calls is marked to be inlined. The compiler works on a crate in parts, and does not inline
+//! from one into another unasked; a command is so short that such calls cost it a seventh, and more where the
+//! memory is what it waits for.
 
 mod expiry;
 mod ids;
@@ -118,6 +122,7 @@ impl Book {
     /// In this order: [`Refusal::Duplicate`], [`Refusal::Price`], [`Refusal::NoLots`],
     /// [`Refusal::Contradiction`], [`Refusal::Full`]. Full is a book without room for one more order
     /// before an order comes that may rest, whether it then would or not.
+    #[inline]
     pub fn place(&mut self, order: NewOrder, events: &mut Vec<Event>) -> Result<(), Refusal> {
         let (ticks, stay) = self.check(&order)?;
         let taker = Taker {
@@ -144,6 +149,7 @@ impl Book {
     /// # Errors
     ///
     /// [`Refusal::Unknown`].
+    #[inline]
     pub fn cancel(&mut self, id: OrderId, events: &mut Vec<Event>) -> Result<(), Refusal> {
         let slot = self.find(id).ok_or(Refusal::Unknown(id))?;
         self.remove(slot, Ended::Canceled, events);
@@ -176,6 +182,7 @@ impl Book {
     ///
     /// In this order: [`Refusal::Unknown`], [`Refusal::Price`], [`Refusal::NoLots`],
     /// [`Refusal::WouldTake`]. The order is then as it was.
+    #[inline]
     pub fn amend(
         &mut self,
         id: OrderId,
@@ -300,6 +307,7 @@ struct Stay {
 /// What commands have in common.
 impl Book {
     /// The price of an order in ticks, and how it stands if it may rest.
+    #[inline]
     fn check(&self, order: &NewOrder) -> Result<(u64, Option<Stay>), Refusal> {
         if self.find(order.id).is_some() {
             return Err(Refusal::Duplicate(order.id));
@@ -329,21 +337,25 @@ impl Book {
         Ok((ticks, rests.then_some(Stay { terms, ends_at })))
     }
 
+    #[inline]
     fn is_full(&self) -> bool {
         self.orders.len() >= self.orders_max
     }
 
+    #[inline]
     fn find(&self, id: OrderId) -> Option<Slot> {
         self.ids.find(id, |slot| self.orders.get(slot).id == id.0)
     }
 
     /// Whether an order of this price would trade with anybody.
+    #[inline]
     fn would_take(&self, side: Side, ticks: u64) -> bool {
         let makers = self.makers(side);
         makers.best_within(makers.key(ticks)) != NONE
     }
 
     /// An order trades; what is left of it stays if it may.
+    #[inline]
     fn come(&mut self, mut taker: Taker, stay: Option<Stay>, events: &mut Vec<Event>) {
         let ended = self.take(&mut taker, events);
         if taker.lots == 0 {
@@ -380,6 +392,7 @@ impl Book {
 
     /// An order that stands comes again at a price at which it does not trade. Its slot would be free, and
     /// then given to it again: it is kept, with what else says that the order stands.
+    #[inline]
     fn move_to(&mut self, slot: Slot, ticks: u64, lots: Lots, events: &mut Vec<Event>) {
         let order = *self.orders.get(slot);
         self.unlink(&order);
@@ -390,6 +403,7 @@ impl Book {
     }
 
     /// Makes an order smaller where it stands; by nothing, it changes nothing.
+    #[inline]
     fn reduce(&mut self, slot: Slot, by: u64, events: &mut Vec<Event>) {
         if by == 0 {
             return;
@@ -403,6 +417,7 @@ impl Book {
     }
 
     /// An order that stands is over.
+    #[inline]
     fn remove(&mut self, slot: Slot, why: Ended, events: &mut Vec<Event>) {
         let price = self.price_of(self.orders.get(slot));
         let order = self.leave(slot);
@@ -414,6 +429,7 @@ impl Book {
 /// Where orders stand.
 impl Book {
     /// Lets an order stand, last at its price.
+    #[inline]
     fn stand(&mut self, id: OrderId, owner: Owner, ticks: u64, lots: u64, stay: Stay) -> Slot {
         let terms = stay.terms;
         let order = Order { id: id.0, lots, next: NONE, prev: NONE, level: NONE, terms };
@@ -427,6 +443,7 @@ impl Book {
     }
 
     /// Links an order as the last at a price.
+    #[inline]
     fn append(&mut self, slot: Slot, side: Side, ticks: u64, lots: u64) {
         let ladder = &mut self.sides[side as usize];
         let level = ladder.find_or_insert(ladder.key(ticks));
@@ -445,6 +462,7 @@ impl Book {
     }
 
     /// Takes an order out of its level's list, and the level away if it was the only one.
+    #[inline]
     fn unlink(&mut self, order: &Order) {
         let ladder = &mut self.sides[order.terms.side() as usize];
         let rung = ladder.rung_mut(order.level);
@@ -467,6 +485,7 @@ impl Book {
     }
 
     /// Takes an order out of everything, and returns it as it stood.
+    #[inline]
     fn leave(&mut self, slot: Slot) -> Order {
         let order = *self.orders.get(slot);
         self.unlink(&order);
@@ -485,14 +504,17 @@ impl Book {
     }
 
     /// The side that a taker trades with.
+    #[inline]
     fn makers(&self, taker: Side) -> &Ladder {
         &self.sides[1 - taker as usize]
     }
 
+    #[inline]
     fn price(&self, ladder: &Ladder, rung: &Rung) -> Price {
         self.ticks.price(ladder.ticks(rung.key))
     }
 
+    #[inline]
     fn price_of(&self, order: &Order) -> Price {
         let ladder = &self.sides[order.terms.side() as usize];
         self.price(ladder, ladder.rung(order.level))

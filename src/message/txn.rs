@@ -150,6 +150,24 @@ impl Txn {
         (self.part, self.shards) = (None, 0);
     }
 
+    /// A market's request without what was added to it since.
+    pub fn as_it_came(&self) -> Self {
+        let Self { id, digest, deadline, caller, barred, expires_at, .. } = *self;
+        Self {
+            id,
+            digest,
+            deadline,
+            caller,
+            barred,
+            command: self.command.clone(),
+            shards: 0,
+            expires_at,
+            hold: None,
+            netted: None,
+            part: None,
+        }
+    }
+
     /// What is reserved for it, while that is all that is known.
     pub fn reserved(&self) -> Option<&Reserve> {
         match self.part.as_deref() {

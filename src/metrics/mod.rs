@@ -43,8 +43,8 @@ use crate::error::{Error, Malformed};
 pub use self::edge::{EdgeMetrics, OpenConnection, TurnedAway};
 use self::histogram::Histograms;
 pub use self::observers::{
-    Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics, MaterializerMetrics,
-    RetentionMetrics, ShardMetrics,
+    ArchiveMetrics, Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics,
+    MaterializerMetrics, RetentionMetrics, ShardMetrics,
 };
 pub use self::rocks::{FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty};
 pub use self::table::{Kind, Label, METRICS, Metric, Values};
@@ -119,6 +119,7 @@ fn register_all() {
     EngineMetrics::new();
     EdgeMetrics::new();
     RetentionMetrics::new();
+    ArchiveMetrics::new();
     RocksMetrics::new();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let version = env!("CARGO_PKG_VERSION");
@@ -241,6 +242,10 @@ mod tests {
         edge.handshake_failed();
         edge.turned_away(TurnedAway::Forbidden);
         RetentionMetrics::new().horizon_seq(4);
+        let archive = ArchiveMetrics::new();
+        archive.archived(9, 1_000);
+        archive.behind_secs(7);
+        archive.failed();
         let rocks = RocksMetrics::new();
         RocksProperty::ALL.iter().for_each(|property| rocks.set(*property, 1.0));
         let family = RocksFamilyMetrics::new("versions");
@@ -362,6 +367,10 @@ mod tests {
             ("crosslatch_operation", 3.0),
             ("crosslatch_transaction_retries_total", 1.0),
             ("crosslatch_history_horizon_seq", 4.0),
+            ("crosslatch_archived_blocks", 9.0),
+            ("crosslatch_archived_bytes_total", 1_000.0),
+            ("crosslatch_archive_behind_seconds", 7.0),
+            ("crosslatch_archive_failures_total", 1.0),
             (r#"crosslatch_cross_shard_total{shards="more"}"#, 1.0),
             (r#"crosslatch_mailbox_messages{actor="coordinator"}"#, 3.0),
             (r#"crosslatch_mailbox_messages{actor="shard",shard="1"}"#, 2.0),

@@ -412,6 +412,48 @@ impl RetentionMetrics {
     }
 }
 
+/// What moves the journal into its archive observes.
+pub struct ArchiveMetrics {
+    blocks: Gauge,
+    bytes: Counter,
+    behind: Gauge,
+    failures: Counter,
+}
+
+impl Default for ArchiveMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ArchiveMetrics {
+    /// Looks up the handles.
+    pub fn new() -> Self {
+        Self {
+            blocks: gauge!(table::ARCHIVED_BLOCKS.name),
+            bytes: counter!(table::ARCHIVED_BYTES.name),
+            behind: gauge!(table::ARCHIVE_BEHIND.name),
+            failures: counter!(table::ARCHIVE_FAILURES.name),
+        }
+    }
+
+    /// So many blocks are in the archive; a file of so many bytes has come to it.
+    pub fn archived(&self, blocks: u64, bytes: u64) {
+        self.blocks.set(blocks as f64);
+        self.bytes.increment(bytes);
+    }
+
+    /// The oldest block in the database is so many seconds older than it should be.
+    pub fn behind_secs(&self, secs: u64) {
+        self.behind.set(secs as f64);
+    }
+
+    /// Something in the archive could not be read or written.
+    pub fn failed(&self) {
+        self.failures.increment(1);
+    }
+}
+
 /// What the engine's door observes; shared by all callers.
 pub struct EngineMetrics {
     in_flight: Gauge,

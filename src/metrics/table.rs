@@ -339,6 +339,30 @@ pub(super) const HISTORY_HORIZON: Metric = gauge(
     &[],
     "Oldest commit_seq as of which everything can still be read.",
 );
+pub(super) const ARCHIVED_BLOCKS: Metric = gauge(
+    "crosslatch_archived_blocks",
+    "blocks",
+    &[],
+    "Blocks of the journal that are in its archive.",
+);
+pub(super) const ARCHIVED_BYTES: Metric = counter(
+    "crosslatch_archived_bytes_total",
+    "bytes",
+    &[],
+    "Bytes that were added to the journal's archive.",
+);
+pub(super) const ARCHIVE_BEHIND: Metric = gauge(
+    "crosslatch_archive_behind_seconds",
+    "seconds",
+    &[],
+    "How much older than it should be the oldest block is that is not archived, in logical time.",
+);
+pub(super) const ARCHIVE_FAILURES: Metric = counter(
+    "crosslatch_archive_failures_total",
+    "failures",
+    &[],
+    "Attempts to archive that failed; the journal stays in the database and is tried again.",
+);
 pub(super) const FOLD_SECONDS: Metric = histogram(
     "crosslatch_fold_seconds",
     "seconds",
@@ -503,6 +527,10 @@ pub const METRICS: &[Metric] = &[
     DURABLE_SEQ,
     APPLIED_SEQ,
     HISTORY_HORIZON,
+    ARCHIVED_BLOCKS,
+    ARCHIVED_BYTES,
+    ARCHIVE_BEHIND,
+    ARCHIVE_FAILURES,
     FOLD_SECONDS,
     FOLD_SIZE,
     SUPPLY_VIOLATIONS,

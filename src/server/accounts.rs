@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::address::{Address, Link};
 use crate::config::LINKS_PER_REQUEST_MAX;
@@ -14,6 +15,7 @@ use crate::types::{AccountId, ChainId, ChainKind, RequestId};
 use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value, within};
 use super::names::Names;
+use super::openapi::schemas::Seq;
 use super::problem::Problem;
 use super::query::{Param, number};
 use super::reads::{BalanceBody, balance_bodies};
@@ -21,18 +23,21 @@ use super::receipt::{self, Answer};
 use super::sight;
 use super::state::{App, Asked};
 
-#[derive(Serialize)]
-struct AccountBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
+pub(super) struct AccountBody {
     account: AccountId,
     links: Vec<Link>,
 }
 
-#[derive(Serialize)]
-struct LinkBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = LinkedAccount)]
+pub(super) struct LinkBody {
     account: AccountId,
     chain_id: ChainId,
     chain_kind: ChainKind,
     address: Address,
+    #[schema(value_type = Seq)]
     seq: String,
     balances: Vec<BalanceBody>,
 }

@@ -6,6 +6,7 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::access::{Accounts, ApiKey, KeyLimits, Network, Scope, Scopes};
 use crate::directory::Issued;
@@ -17,22 +18,28 @@ use crate::types::{AccountId, RequestId, Time};
 use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value, within};
 use super::names::Names;
+use super::openapi::schemas::{KeyAccounts, KeyScope, KeyState, Seq, Settled, Timestamp};
 use super::problem::Problem;
 use super::query::Param;
 use super::receipt::{self, Answer, rfc_3339};
 use super::state::{App, Asked, blocking};
 
 /// A key as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
 pub struct KeyBody {
     name: Box<str>,
     generation: u32,
+    #[schema(value_type = KeyState)]
     state: &'static str,
+    #[schema(value_type = Vec<KeyScope>)]
     scopes: Vec<&'static str>,
+    #[schema(value_type = KeyAccounts)]
     accounts: AccountsBody,
     networks: Vec<String>,
     limits: LimitsBody,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     expires_at: Option<String>,
 }
 
@@ -43,7 +50,8 @@ enum AccountsBody {
     Only(Box<[AccountId]>),
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyLimits)]
 struct LimitsBody {
     requests_per_second: u32,
     in_flight: u32,
@@ -51,17 +59,23 @@ struct LimitsBody {
     open_orders: u32,
 }
 
-#[derive(Serialize)]
-struct KeysBody {
+/// All keys.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeys)]
+pub(super) struct KeysBody {
     keys: Vec<KeyBody>,
 }
 
 /// What becomes of a key that is created or rotated.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKeyMade)]
 pub struct MadeBody {
+    #[schema(value_type = Settled)]
     status: &'static str,
     request_id: RequestId,
+    #[schema(value_type = Seq)]
     commit_seq: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     #[serde(flatten)]
     key: KeyBody,

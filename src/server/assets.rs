@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::address::Address;
 use crate::error::Malformed;
@@ -20,8 +21,9 @@ use super::state::{App, Asked};
 /// What `token` says of a chain's own coin.
 const NATIVE: &str = "native";
 
-#[derive(Serialize)]
-struct Assets {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Assets)]
+pub(super) struct Assets {
     assets: Vec<AssetBody>,
 }
 

@@ -18,6 +18,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use crate::engine::Engine;
 use crate::error::{Error, Malformed};
@@ -25,6 +26,7 @@ use crate::store::backup::BackupReport;
 
 use super::extract::{JsonBody, State};
 use super::json;
+use super::openapi::schemas::{self, Digits, Finished, Seq};
 use super::problem::Problem;
 use super::receipt;
 use super::state::App;
@@ -53,17 +55,26 @@ impl Job {
     }
 }
 
-#[derive(Serialize)]
-struct Pending {
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackupPending)]
+pub(super) struct Pending {
+    #[schema(value_type = schemas::Pending)]
     status: &'static str,
+    #[schema(value_type = String)]
     to: PathBuf,
 }
 
-#[derive(Serialize)]
-struct Done {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Backup)]
+pub(super) struct Done {
+    #[schema(value_type = Finished)]
     status: &'static str,
+    #[schema(value_type = String)]
     to: PathBuf,
+    /// Everything up to this is in it.
+    #[schema(value_type = Seq)]
     seq: String,
+    #[schema(value_type = Digits)]
     block: String,
     bytes: u64,
     verified: bool,

@@ -1,19 +1,20 @@
 //! From a connection to requests: TLS where it is on, HTTP/1.1 or HTTP/2, each within its limits.
 //!
 //! ```text
-//! listener ─► handshake (bounded in time) ─► heads (bounded in time, bytes, number) ─► router
+//! listener ─► handshake (bounded in time) ─► heads (bounded in time, bytes, number) ─► gate
 //! ```
 //!
-//! Any router can be served so, that of gRPC as well: each request says from where it came ([`Peer`]).
+//! Any service can be served so, that of gRPC as well: each request says from where it came ([`Peer`]).
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::extract::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -50,9 +51,28 @@ impl Peer {
     }
 }
 
+/// What answers requests.
+pub(super) trait Answers:
+    tower_service::Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: tower_service::Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// What every connection is served with.
-struct Serving {
-    router: Router,
+struct Serving<S> {
+    service: S,
     builder: Builder<TokioExecutor>,
     tls: Option<Tls>,
     handshake_wait: Duration,
@@ -63,8 +83,8 @@ struct Serving {
 ///
 /// # Errors
 /// The operating system refuses the socket.
-pub async fn serve(
-    router: Router,
+pub(super) async fn serve<S: Answers>(
+    service: S,
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     limits: &EdgeLimits,
@@ -73,7 +93,7 @@ pub async fn serve(
     let metrics = Arc::new(EdgeMetrics::new());
     let mut listener = Listener::new(listener, limits, Arc::clone(&metrics))?;
     let serving = Arc::new(Serving {
-        router,
+        service,
         builder: builder(limits),
         tls,
         handshake_wait: Duration::from_millis(limits.handshake_wait_ms),
@@ -112,7 +132,7 @@ fn builder(limits: &EdgeLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-impl Serving {
+impl<S: Answers> Serving<S> {
     async fn connection(&self, connection: Connection, address: SocketAddr, watcher: Watcher) {
         let _open = self.metrics.connection();
         let Some(tls) = &self.tls else {
@@ -139,11 +159,11 @@ impl Serving {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let router = TowerToHyperService::new(self.router.clone());
+        let inner = TowerToHyperService::new(self.service.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            router.call(request)
+            inner.call(request)
         });
         let served = self.builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         if let Err(error) = watcher.watch(served.into_owned()).await {

@@ -20,6 +20,7 @@ use crate::types::RequestId;
 
 use super::door::{Read, Visitor};
 use super::json::{self, Object};
+use super::log;
 use super::problem::Problem;
 use super::state::App;
 
@@ -229,13 +230,15 @@ impl Key {
     /// # Errors
     /// The two differ, or one of them is no id.
     pub(super) fn or_body(self, body: &mut Object<'_>) -> Result<Option<RequestId>, Malformed> {
-        match (self.0?, body.optional("request_id", json::request_id)?) {
+        let id = match (self.0?, body.optional("request_id", json::request_id)?) {
             (Some(header), Some(body)) if header != body => {
                 let why = "differs from the Idempotency-Key header; give one of them";
-                Err(Malformed::new("request_id", why))
+                return Err(Malformed::new("request_id", why));
             }
-            (header, body) => Ok(body.or(header)),
-        }
+            (header, body) => body.or(header),
+        };
+        id.into_iter().for_each(log::of_request);
+        Ok(id)
     }
 
     /// The same, where an id must be given.

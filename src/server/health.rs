@@ -4,21 +4,28 @@ use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use crate::metrics::Exporter;
+
+use super::openapi::schemas::Health;
 use super::problem::Problem;
 use super::receipt::json;
 use super::state::{App, blocking};
 
 /// Content type of Prometheus' text format.
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-#[derive(Serialize)]
-struct Status {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Status)]
+pub(super) struct Status {
+    #[schema(value_type = Health)]
     status: &'static str,
 }
 
-#[derive(Serialize)]
-struct Version {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Version)]
+pub(super) struct Version {
     name: &'static str,
     version: &'static str,
 }
@@ -47,7 +54,12 @@ pub(super) async fn version() -> Response {
 
 /// Everything measured so far.
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let text = blocking(move || app.exporter().render()).await?;
+    metrics_of(app.exporter().clone()).await
+}
+
+/// The same, where there is no engine yet.
+pub(super) async fn metrics_of(exporter: Exporter) -> Result<Response, Problem> {
+    let text = blocking(move || exporter.render()).await?;
     Ok(([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response())
 }
 

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::config::SWAP_LEGS_MAX;
 use crate::directory::Directory;
@@ -12,6 +13,7 @@ use crate::types::{AccountId, Amount, CommitSeq, RequestId, Token};
 use super::accounts::account_id;
 use super::extract::State;
 use super::json;
+use super::openapi::schemas::{Seq, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads;
@@ -20,23 +22,28 @@ use super::sight;
 use super::state::{App, blocking};
 
 /// Changes on a page, if the caller does not say.
-const LIMIT: u64 = 100;
+pub(super) const LIMIT: u64 = 100;
 /// Changes on a page, at most.
-const LIMIT_MAX: u64 = 1_000;
+pub(super) const LIMIT_MAX: u64 = 1_000;
 /// Changes of one account's balances that have the same seq, at most: a leg has one asset.
 const CHANGES_PER_SEQ_MAX: usize = SWAP_LEGS_MAX;
 
-#[derive(Serialize)]
-struct HistoryBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = History)]
+pub(super) struct HistoryBody {
     account: AccountId,
     changes: Vec<ChangeBody>,
     /// What to pass as `after` for the next page; `null` when this is the last one.
+    #[schema(required = true, value_type = Option<Seq>)]
     next: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Change)]
 struct ChangeBody {
+    #[schema(value_type = Seq)]
     seq: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     asset: Box<str>,
     available: Amount,
@@ -44,6 +51,7 @@ struct ChangeBody {
     available_before: Amount,
     held_before: Amount,
     request_id: RequestId,
+    /// The kind of request that changed it.
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<Token>,

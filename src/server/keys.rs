@@ -3,19 +3,24 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::bytes;
 use super::extract::State;
+use super::openapi::schemas::{Base64, Seq};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::receipt;
 use super::state::{App, blocking};
 
-#[derive(Serialize)]
-struct ValueBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Value)]
+pub(super) struct ValueBody {
     /// Base64; `null` where there is none.
+    #[schema(required = true, value_type = Option<Base64>)]
     value: Option<String>,
     /// The seq that wrote or deleted it; 0 for a key that was never written.
+    #[schema(value_type = Seq)]
     version: String,
 }
 

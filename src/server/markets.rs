@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::{Directory, Listed};
 use crate::error::Malformed;
@@ -13,22 +14,27 @@ use crate::types::{AccountId, Amount};
 use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value};
 use super::names::Names;
+use super::openapi::schemas::Digits;
 use super::problem::Problem;
 use super::query::Param;
 use super::receipt::{self, Answer, asset_name};
 use super::state::{App, Asked};
 
 /// A market as it is described to clients.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Market)]
 pub(super) struct MarketBody {
     market: Box<str>,
     base: Box<str>,
     quote: Box<str>,
+    #[schema(value_type = Digits)]
     tick_size: String,
+    #[schema(value_type = Digits)]
     lot_size: String,
     maker_fee_bps: i16,
     taker_fee_bps: i16,
     fee_account: AccountId,
+    #[schema(value_type = Digits)]
     min_notional: String,
     price_band_bps: u32,
     /// Whether orders can only be canceled. A receipt does not say: it is older.
@@ -60,8 +66,9 @@ impl MarketBody {
     }
 }
 
-#[derive(Serialize)]
-struct Markets {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Markets)]
+pub(super) struct Markets {
     markets: Vec<MarketBody>,
 }
 

@@ -15,9 +15,13 @@ mod assets;
 mod backups;
 mod books;
 mod bytes;
+mod calls;
 mod connections;
 pub mod door;
+mod events;
 mod extract;
+mod feed;
+mod gate;
 mod health;
 mod history;
 mod holds;
@@ -25,8 +29,10 @@ mod json;
 mod keys;
 mod legs;
 mod listener;
+mod log;
 mod markets;
 mod names;
+mod openapi;
 mod operate;
 mod orders;
 mod prepared;
@@ -37,6 +43,8 @@ mod receipt;
 mod sight;
 mod standing;
 mod state;
+mod stream;
+mod streams;
 mod swaps;
 pub mod tls;
 mod trading;
@@ -44,65 +52,68 @@ mod transactions;
 mod transfers;
 mod withdrawals;
 
+use std::io;
+use std::net::TcpListener;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{delete, get, patch, post, put};
-use tower_http::trace::TraceLayer;
 
-pub use connections::{Peer, serve};
+pub use connections::Peer;
+pub use gate::Gate;
 pub(crate) use receipt::rfc_3339;
 pub use state::App;
 
-/// Every path that the server answers.
-pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/assets", get(assets::list))
-        .route("/v1/assets/{asset}", put(assets::put).get(assets::get))
-        .route("/v1/accounts/{account}", put(accounts::put).get(accounts::get))
-        .route("/v1/accounts/{account}/links", post(accounts::link))
-        .route("/v1/accounts/{account}/links/{chain_id}", delete(accounts::unlink))
-        .route("/v1/accounts/{account}/balances", get(reads::balances))
-        .route("/v1/accounts/{account}/history", get(history::get))
-        .route("/v1/links/{chain_id}/{address}", get(accounts::by_address))
-        .route("/v1/deposits", post(transfers::deposit))
-        .route("/v1/withdrawals", post(withdrawals::open))
-        .route("/v1/withdrawals/{id}", get(withdrawals::get))
-        .route("/v1/withdrawals/{id}/confirm", post(withdrawals::confirm))
-        .route("/v1/withdrawals/{id}/cancel", post(withdrawals::cancel))
-        .route("/v1/swaps", post(swaps::one))
-        .route("/v1/swaps:batch", post(swaps::batch))
-        .route("/v1/swaps/{request_id}", get(reads::outcome))
-        .route("/v1/prepared", post(prepared::prepare))
-        .route("/v1/prepared/{token}", get(prepared::get))
-        .route("/v1/prepared/{token}/commit", post(prepared::commit))
-        .route("/v1/prepared/{token}/rollback", post(prepared::rollback))
-        .route("/v1/transactions", post(transactions::transact))
-        .route("/v1/keys/{key}", get(keys::get))
-        .route("/v1/markets", get(markets::list))
-        .route("/v1/markets/{market}", put(markets::put).get(markets::get))
-        .route("/v1/markets/{market}/halt", post(markets::halt))
-        .route("/v1/markets/{market}/resume", post(markets::resume))
-        .route("/v1/markets/{market}/book", get(books::book))
-        .route("/v1/markets/{market}/trades", get(books::trades))
-        .route("/v1/orders", post(orders::place).delete(orders::cancel_all).get(standing::list))
-        .route("/v1/orders/{id}", patch(orders::amend).delete(orders::cancel).get(standing::get))
-        .route("/v1/requests/{request_id}", get(reads::outcome))
-        .route("/v1/operate", post(operate::post).get(operate::get))
-        .route("/v1/audit", get(reads::audit))
-        .route("/v1/backups", post(backups::post))
-        .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
-        .route("/v1/api-keys/{name}", get(api_keys::get).delete(api_keys::revoke))
-        .route("/v1/api-keys/{name}/rotate", post(api_keys::rotate))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/version", get(health::version))
-        .route("/metrics", get(health::metrics))
+use crate::config::EdgeLimits;
+
+use calls::calls;
+use door::rights::Right;
+use tls::Tls;
+
+/// Every path that the server answers. Requests that take `slow_request_ms` are logged.
+pub fn router(app: App, slow_request_ms: u64) -> Router {
+    openapi::router(calls(), &app)
         .fallback(health::not_found)
         .method_not_allowed_fallback(health::method_not_allowed)
-        .layer(from_fn_with_state(app.clone(), door::enter))
         // The extractor has a limit of its own, which it explains.
         .layer(DefaultBodyLimit::disable())
-        .layer(TraceLayer::new_for_http().on_failure(()))
+        .layer(from_fn_with_state(log::Slow::from_millis(slow_request_ms), log::watch))
         .with_state(app)
+}
+
+/// The OpenAPI document of the server, as a JSON value.
+pub fn openapi() -> serde_json::Value {
+    openapi::document(calls())
+}
+
+/// What every call needs of a key.
+pub fn rights() -> Vec<Right> {
+    calls().iter().map(openapi::Call::right).collect()
+}
+
+/// Answers at the gate on `listener`, over TLS where there is one, until `stop` is done, and then what
+/// is in flight.
+///
+/// # Errors
+/// The operating system refuses the socket.
+pub async fn serve(
+    gate: Gate,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    limits: &EdgeLimits,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let opened = gate.clone();
+    let stop = async move {
+        stop.await;
+        // What streams would go on for ever.
+        if let Some(app) = opened.app() {
+            app.stop();
+        }
+    };
+    connections::serve(gate.clone(), listener, tls, limits, stop).await?;
+    if let Some(app) = gate.app() {
+        app.streams().closed().await;
+    }
+    Ok(())
 }

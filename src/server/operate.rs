@@ -2,7 +2,6 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Serialize;
 
 use crate::error::Malformed;
 use crate::request::{Command, Request};
@@ -12,14 +11,8 @@ use super::extract::{JsonBody, Key, State};
 use super::json;
 use super::names::Names;
 use super::problem::Problem;
-use super::receipt::{self, Answer};
+use super::receipt::{self, Answer, OperationBody};
 use super::state::{App, Asked};
-
-/// What the venue takes, as it is told.
-#[derive(Serialize)]
-struct OperationBody {
-    state: &'static str,
-}
 
 /// Says what the venue takes from now on.
 pub(super) async fn post(
@@ -43,7 +36,7 @@ fn read(key: Key, body: &JsonBody, app: &App) -> Result<Asked, Problem> {
 
 /// What the venue takes.
 pub(super) async fn get(State(app): State<App>) -> Result<Response, Problem> {
-    let state = app.engine().directory().operation().name();
+    let state = app.engine().directory().operation();
     app.engine().directory_durable().await?;
-    Ok(receipt::json(StatusCode::OK, &OperationBody { state }))
+    Ok(receipt::json(StatusCode::OK, &OperationBody::new(state)))
 }

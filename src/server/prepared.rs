@@ -4,6 +4,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 use crate::error::Malformed;
@@ -15,6 +16,7 @@ use super::holds::{self, Found};
 use super::json::{self, Object};
 use super::legs;
 use super::names::Names;
+use super::openapi::schemas::{PreparedState, Seq, Timestamp};
 use super::problem::Problem;
 use super::query::Param;
 use super::receipt::{self, Answer, asset_name, rfc_3339};
@@ -76,22 +78,30 @@ pub(super) async fn rollback(
     holds::resolve(&app, &token, Action::Rollback, key, &body).await
 }
 
-#[derive(Serialize)]
-struct PreparedBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Prepared)]
+pub(super) struct PreparedBody {
     token: Token,
+    #[schema(value_type = PreparedState)]
     state: &'static str,
     legs: Vec<LegBody>,
     exclusive: bool,
+    #[schema(value_type = Timestamp)]
     expires_at: String,
+    /// The commit_seq that set the amounts aside.
+    #[schema(value_type = Seq)]
     since: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     commit_seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     time: Option<String>,
 }
 
 /// A leg as it was asked for.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Leg)]
 struct LegBody {
     from: AccountId,
     to: AccountId,

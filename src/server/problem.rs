@@ -5,13 +5,14 @@
 //! | `status` | means |
 //! |---|---|
 //! | `rejected` | refused: nothing changed, and nothing will under this request id unless the code is `malformed` or `overloaded` |
-//! | `failed` | the engine stopped before it could say: ask again by request id |
+//! | `failed` | the engine stopped before it could say, or cannot read what it would say: ask again by request id |
 //! | `unknown` | what was asked about is not known here |
 
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::error::{Error, Malformed, OrderFault, Reject};
 use crate::types::{
@@ -22,9 +23,10 @@ use crate::types::{
 use super::bytes;
 use super::door;
 use super::json::NotAnObject;
+use super::openapi::schemas::{Base64, ProblemCode, ProblemStatus, Seq, Timestamp};
 use super::trading::FaultBody;
 
-/// Seconds after which a caller that met `overloaded` may try again.
+/// Seconds after which a caller that met `overloaded` or `recovering` may try again.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 /// One documented code.
@@ -44,7 +46,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 42] = [
+pub const CODES: [Code; 44] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
@@ -75,6 +77,7 @@ pub const CODES: [Code; 42] = [
     code("too_many_orders", 409, "Too many orders are open"),
     code("would_take", 422, "A post-only order would trade at once"),
     code("history_expired", 410, "What was asked for is not remembered any more"),
+    code("archive_unavailable", 503, "The journal's archive cannot be read"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
     code("unauthenticated", 401, "A key is needed, and this is none"),
@@ -85,21 +88,35 @@ pub const CODES: [Code; 42] = [
     code("body_too_large", 413, "The body is too large"),
     code("unsupported_media_type", 415, "The body is not declared as JSON"),
     code("overloaded", 503, "Too much is in flight"),
+    code("recovering", 503, "The server is not ready yet"),
     code("stopped", 503, "The engine has stopped"),
     code("storage", 500, "The store has failed"),
 ];
+
+/// What the log is told of a response that is a problem.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// Its code.
+    pub(super) code: &'static str,
+    /// The request that it is about, if it says so.
+    pub(super) request_id: Option<RequestId>,
+}
 
 /// A refusal or failure on its way out. Boxed, as it travels in every `Result` of the server.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
 pub struct Problem(Box<Members>);
 
-#[derive(Clone, Debug, Serialize)]
-struct Members {
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Members {
+    #[schema(value_type = ProblemStatus)]
     status: &'static str,
+    #[schema(value_type = ProblemCode)]
     code: &'static str,
     title: &'static str,
     detail: String,
+    /// The field of the request that is at fault, as in `legs[0].amount`.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +129,7 @@ struct Members {
     chain_id: Option<ChainId>,
     /// Base64.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Base64>)]
     key: Option<String>,
     #[serde(flatten)]
     fault: Option<FaultBody>,
@@ -121,6 +139,7 @@ struct Members {
     how: Option<Resolution>,
     /// Of what happened before and is in the way.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     commit_seq: Option<String>,
     /// What the venue is restricted to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,11 +152,14 @@ struct Members {
     max_percent: Option<u8>,
     /// The oldest seq that can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     oldest: Option<String>,
     /// The state that was seen: a decimal string like every seq.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
@@ -155,7 +177,7 @@ impl Problem {
         let known = CODES.iter().find(|known| known.name == code);
         let Code { name, http, title } = *known.expect("only documented codes are used");
         let status = match name {
-            "stopped" | "storage" => "failed",
+            "stopped" | "storage" | "archive_unavailable" => "failed",
             "unknown_request" | "unknown_link" | "not_found" => "unknown",
             _ => "rejected",
         };
@@ -402,6 +424,7 @@ impl From<Error> for Problem {
             Error::Overloaded { .. } => Self::new("overloaded", error.to_string()),
             Error::Stopped { .. } => Self::new("stopped", error.to_string()),
             Error::Storage(_) => Self::new("storage", error.to_string()),
+            Error::Archive(_) => Self::new("archive_unavailable", error.to_string()),
             Error::Config(malformed) => malformed.clone().into(),
             Error::Read(reject) => Self::reject(reject, None),
             Error::HistoryExpired { oldest } => {
@@ -423,7 +446,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         let kind = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, kind);
-        if self.code() == "overloaded" {
+        if ["overloaded", "recovering"].contains(&self.code()) {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             headers.insert(header::RETRY_AFTER, seconds);
         }
@@ -434,6 +457,8 @@ impl IntoResponse for Problem {
             let (name, challenge) = door::challenge();
             headers.insert(name, challenge);
         }
+        let told = Told { code: self.code(), request_id: self.0.request_id };
+        response.extensions_mut().insert(told);
         response
     }
 }

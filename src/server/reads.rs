@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 use crate::engine::Known;
@@ -14,6 +15,7 @@ use super::accounts::{account_id, unknown_account};
 use super::extract::State;
 use super::json;
 use super::names::Names;
+use super::openapi::schemas::{Pending, Seq};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::receipt::{self, Answer, asset_name};
@@ -21,39 +23,52 @@ use super::sight;
 use super::state::{App, blocking};
 
 /// One balance as it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Balance)]
 pub(super) struct BalanceBody {
     asset: Box<str>,
     available: Amount,
     held: Amount,
+    /// The seq that changed it last.
+    #[schema(value_type = Seq)]
     version: String,
 }
 
-#[derive(Serialize)]
-struct BalancesBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Balances)]
+pub(super) struct BalancesBody {
     account: AccountId,
+    #[schema(value_type = Seq)]
     seq: String,
     balances: Vec<BalanceBody>,
 }
 
-#[derive(Serialize)]
-struct PendingBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Undecided)]
+pub(super) struct PendingBody {
+    #[schema(value_type = Pending)]
     status: &'static str,
     request_id: RequestId,
 }
 
-#[derive(Serialize)]
-struct AuditBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Audit)]
+pub(super) struct AuditBody {
+    #[schema(value_type = Seq)]
     seq: String,
     balanced: bool,
+    /// How many were counted.
     balances: u64,
     assets: Vec<AssetAuditBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AssetAudit)]
 struct AssetAuditBody {
     asset: Box<str>,
+    /// Deposits less withdrawals.
     supply: Amount,
+    /// The sum of all balances.
     balances: Amount,
     balanced: bool,
 }

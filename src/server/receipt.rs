@@ -6,22 +6,27 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::access::Caller;
 use crate::address::Link;
 use crate::directory::Directory;
 use crate::error::Reject;
 use crate::request::{Action, AssetSpec, Change, Command, LegReceipt, Outcome, Receipt, Refusal};
-use crate::types::{AccountId, Amount, AssetId, ChainId, ChainKind, RequestId, Time, Token};
+use crate::types::{
+    AccountId, Amount, AssetId, ChainId, ChainKind, Operation, RequestId, Time, Token,
+};
 
 use super::markets::MarketBody;
 use super::names::Names;
+use super::openapi::schemas::{OperationState, Seq, Settled, Timestamp};
 use super::problem::{Problem, asset_of};
 use super::trading::{SettlementBody, market_name};
 
 /// An answer as it stands in a response, alone or in a batch.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are receipts")]
 pub(super) enum Answer {
     /// It happened.
     Settled(ReceiptBody),
@@ -74,78 +79,125 @@ fn refused(refusal: &Refusal, names: &Names, directory: &Directory) -> Problem {
 }
 
 /// A settled request: what every receipt has, and what its kind adds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Receipt)]
 pub(super) struct ReceiptBody {
+    #[schema(value_type = Settled)]
     status: &'static str,
     request_id: RequestId,
+    #[schema(value_type = Seq)]
     commit_seq: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     /// Name of the API key that asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<Box<str>>,
     #[serde(flatten)]
+    #[schema(ignore)]
     what: What,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What {
-    /// A swap, a transaction.
-    Moved {
-        legs: Vec<LegBody>,
-    },
-    /// A prepared swap.
-    SetAside {
-        token: Token,
-        expires_at: String,
-    },
-    /// The end of a hold: with the legs that moved, or a withdrawal's balance.
-    Resolved {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<Token>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        legs: Option<Vec<LegBody>>,
-        #[serde(flatten)]
-        around: Option<AroundBody>,
-    },
-    /// A deposit; a withdrawal, with its token.
-    Transfer {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        token: Option<Token>,
-        account: AccountId,
-        asset: Box<str>,
-        amount: Amount,
-        reference: Box<str>,
-        #[serde(flatten)]
-        around: AroundBody,
-    },
+    Moved(MovedBody),
+    SetAside(SetAsideBody),
+    Resolved(ResolvedBody),
+    Transfer(TransferBody),
     /// What an order, an amendment or a cancellation came to.
     Traded(Box<SettlementBody>),
     Market(Box<MarketBody>),
-    Switched {
-        market: Box<str>,
-        halted: bool,
-    },
+    Switched(SwitchedBody),
     Asset(AssetBody),
-    Account {
-        account: AccountId,
-        links: Vec<Link>,
-    },
-    NoLink {
-        account: AccountId,
-        chain_id: ChainId,
-    },
-    Key {
-        name: Box<str>,
-        revoked: bool,
-    },
-    Operation {
-        state: &'static str,
-    },
+    Account(PutAccountBody),
+    NoLink(NoLinkBody),
+    Key(KeyChangedBody),
+    Operation(OperationBody),
+}
+
+/// A swap, a transaction.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MovedBody {
+    legs: Vec<LegBody>,
+}
+
+/// A prepared swap.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SetAsideBody {
+    token: Token,
+    #[schema(value_type = Timestamp)]
+    expires_at: String,
+}
+
+/// The end of a hold: with the legs that moved, or a withdrawal's balance.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ResolvedBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    legs: Option<Vec<LegBody>>,
+    #[serde(flatten)]
+    around: Option<AroundBody>,
+}
+
+/// A deposit; a withdrawal, with its token.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TransferBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<Token>,
+    account: AccountId,
+    asset: Box<str>,
+    amount: Amount,
+    reference: Box<str>,
+    #[serde(flatten)]
+    around: AroundBody,
+}
+
+impl OperationBody {
+    /// That state.
+    pub(super) const fn new(state: Operation) -> Self {
+        Self { state: state.name() }
+    }
+}
+
+/// A market that was halted or resumed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SwitchedBody {
+    market: Box<str>,
+    halted: bool,
+}
+
+/// An account, and the links that were added to it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PutAccountBody {
+    account: AccountId,
+    links: Vec<Link>,
+}
+
+/// A link that is gone.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct NoLinkBody {
+    account: AccountId,
+    chain_id: ChainId,
+}
+
+/// An API key that was put or revoked.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KeyChangedBody {
+    name: Box<str>,
+    revoked: bool,
+}
+
+/// What the venue takes from now on.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OperationBody {
+    #[schema(value_type = OperationState)]
+    state: &'static str,
 }
 
 /// A balance (available + held) around a request.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Around)]
 struct AroundBody {
     before: Amount,
     after: Amount,
@@ -157,7 +209,9 @@ impl From<Change> for AroundBody {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A leg with what it left: available and held, before and after the whole request.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MovedLeg)]
 struct LegBody {
     from: AccountId,
     to: AccountId,
@@ -170,7 +224,8 @@ struct LegBody {
 }
 
 /// An asset as it is described to clients.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Asset)]
 pub(super) struct AssetBody {
     asset: Box<str>,
     chain_id: ChainId,
@@ -195,30 +250,33 @@ fn key_name(caller: Caller, directory: &Directory) -> Option<Box<str>> {
 }
 
 impl ReceiptBody {
-    fn new(receipt: Receipt, directory: &Directory) -> Self {
+    pub(super) fn new(receipt: Receipt, directory: &Directory) -> Self {
         let Receipt { request_id, commit_seq, time, command, legs, change, .. } = receipt;
         let Receipt { caller, hold, settlement, .. } = receipt;
         let legs = || legs.iter().map(|leg| LegBody::new(leg, directory)).collect();
         let token = hold.map(|hold| hold.token);
         let what = match command {
-            Command::Swap(_) | Command::Transact(_) => What::Moved { legs: legs() },
+            Command::Swap(_) | Command::Transact(_) => What::Moved(MovedBody { legs: legs() }),
             Command::Prepare(_) => {
                 let hold = hold.expect("what is prepared is held");
-                What::SetAside { token: hold.token, expires_at: rfc_3339(hold.expires_at) }
+                let expires_at = rfc_3339(hold.expires_at);
+                What::SetAside(SetAsideBody { token: hold.token, expires_at })
             }
-            Command::Resolve(resolve) => What::Resolved {
+            Command::Resolve(resolve) => What::Resolved(ResolvedBody {
                 token,
                 legs: (resolve.action == Action::Commit).then(legs),
                 around: change.map(AroundBody::from),
-            },
-            Command::Deposit(transfer) | Command::Withdraw(transfer) => What::Transfer {
-                token,
-                account: transfer.account,
-                asset: asset_name(transfer.asset, directory),
-                amount: transfer.amount,
-                reference: transfer.reference,
-                around: change.unwrap_or_default().into(),
-            },
+            }),
+            Command::Deposit(transfer) | Command::Withdraw(transfer) => {
+                What::Transfer(TransferBody {
+                    token,
+                    account: transfer.account,
+                    asset: asset_name(transfer.asset, directory),
+                    amount: transfer.amount,
+                    reference: transfer.reference,
+                    around: change.unwrap_or_default().into(),
+                })
+            }
             of_market @ (Command::Order(_)
             | Command::Amend(_)
             | Command::Cancel(_)
@@ -230,14 +288,19 @@ impl ReceiptBody {
             }
             Command::PutMarket(spec) => What::Market(Box::new(MarketBody::new(&spec, directory))),
             Command::SwitchMarket { market, halted } => {
-                What::Switched { market: market_name(market, directory), halted }
+                let market = market_name(market, directory);
+                What::Switched(SwitchedBody { market, halted })
             }
             Command::PutAsset(spec) => What::Asset(spec.into()),
-            Command::PutAccount { account, links } => What::Account { account, links },
-            Command::RemoveLink { account, chain } => What::NoLink { account, chain_id: chain },
-            Command::PutKey(key) => What::Key { name: key.name, revoked: false },
-            Command::RevokeKey(name) => What::Key { name, revoked: true },
-            Command::Operate(state) => What::Operation { state: state.name() },
+            Command::PutAccount { account, links } => {
+                What::Account(PutAccountBody { account, links })
+            }
+            Command::RemoveLink { account, chain } => {
+                What::NoLink(NoLinkBody { account, chain_id: chain })
+            }
+            Command::PutKey(key) => What::Key(KeyChangedBody { name: key.name, revoked: false }),
+            Command::RevokeKey(name) => What::Key(KeyChangedBody { name, revoked: true }),
+            Command::Operate(state) => What::Operation(OperationBody::new(state)),
         };
         let commit_seq = commit_seq.to_string();
         let (time, api_key) = (rfc_3339(time), key_name(caller, directory));

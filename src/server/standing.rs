@@ -1,17 +1,19 @@
-//! How orders stand: one by its id, open or over, and all that an account has open.
+//! How orders stand, open or over: one by its id, and an account's, page by page.
 
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::engine::OpenOrders;
-use crate::error::{Error, Reject};
-use crate::market::{MarketSpec, OpenOrder, Standing};
+use crate::market::{MarketSpec, OrderState};
+use crate::store::account_orders::{Asked, Wanted};
 use crate::store::order_reads::OrderView;
-use crate::types::{AccountId, MarketId, RequestId, Time};
+use crate::types::{AccountId, CommitSeq, RequestId, Time};
 
+use super::books::within;
 use super::extract::State;
 use super::json;
+use super::openapi::schemas::{Seq, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads::of_account;
@@ -21,15 +23,19 @@ use super::state::{App, blocking};
 use super::trading::{OrderBody, status};
 
 /// An order with where and when it was placed.
-#[derive(Serialize)]
-struct StandingBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = StandingOrder)]
+pub(super) struct StandingBody {
     market: Box<str>,
     #[serde(flatten)]
     order: OrderBody,
     /// The commit_seq that placed it, and its time.
+    #[schema(value_type = Seq)]
     since: String,
+    #[schema(value_type = Timestamp)]
     time: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     expires_at: Option<String>,
 }
 
@@ -64,78 +70,102 @@ pub(super) async fn get(
     Ok(receipt::json(StatusCode::OK, &StandingBody::new(&view, &listed.spec)))
 }
 
-#[derive(Serialize)]
-struct OrdersBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Orders)]
+pub(super) struct OrdersBody {
     account: AccountId,
-    /// Everything up to this is in it; of some markets, what came next as well.
+    /// Everything up to this had happened, and nothing after.
+    #[schema(value_type = Seq)]
     seq: String,
     orders: Vec<StandingBody>,
+    /// Where the next page begins: its `after`. `null` if this is the last.
+    #[schema(required = true, value_type = Option<Seq>)]
+    next: Option<String>,
 }
 
-/// `?account=&market=&status=` → `{account, seq, orders: [...]}`: what an account has open, by market.
+/// Orders on a page where nothing is said of them.
+pub(super) const LIMIT: usize = 100;
+/// Most of them.
+pub(super) const LIMIT_MAX: u64 = 1_000;
+
+/// `?account=&market=&status=&after=&limit=` → `{account, seq, orders: [...], next}`: an account's orders,
+/// newest first.
 pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
     let account = query.optional("account", json::number_from)?;
     let account = account.ok_or_else(|| Problem::malformed("account", "is missing"))?;
     let account = AccountId::new(account);
     sight::check(app.visitor(), account)?;
-    let status = query.optional("status", status_from)?.unwrap_or(OPEN);
+    let asked = query.optional("status", status_from)?;
     let market = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
+    let before = query.seq("after")?.unwrap_or(CommitSeq::new(u64::MAX));
+    let limit = query.optional("limit", |text| within(text, LIMIT_MAX))?.unwrap_or(LIMIT);
     query.finish()?;
     let directory = app.engine().directory();
-    let markets = match market {
-        Some(name) => {
-            let found = directory.market_by_name(&name);
-            vec![found.ok_or_else(|| Problem::unknown_market(&name))?]
-        }
-        None => (0..).take(directory.markets().len()).map(MarketId::new).collect(),
+    let market = market
+        .map(|name| directory.market_by_name(&name).ok_or_else(|| Problem::unknown_market(&name)));
+    let market = market.transpose()?;
+    let open = asked.is_some_and(stands);
+    let asked_for = Asked { account, market, before, open, limit };
+    let reader = app.clone();
+    let page = blocking(move || {
+        let is_asked = |state: &OrderState, standing| Some(status(standing, state.filled)) == asked;
+        // Whatever stands is open.
+        let wanted: Option<Wanted<'_>> = match asked {
+            None | Some(OPEN) => None,
+            Some(_) => Some(&is_asked),
+        };
+        reader.engine().account_orders(asked_for, wanted)
+    });
+    let page = page.await?.map_err(of_account)?;
+    let body = |view: &OrderView| {
+        let listed = directory.market(view.placed.market).expect("markets are never removed");
+        StandingBody::new(view, &listed.spec)
     };
-    if !directory.has_account(account) {
-        return Err(of_account(Error::Read(Reject::UnknownAccount(account))));
-    }
-    let mut open: Vec<(MarketId, OpenOrders)> = Vec::new();
-    for market in markets {
-        open.push((market, app.engine().open_orders(market, account).await?));
-    }
-    let seq = open.iter().map(|(_, open)| open.seq).min().unwrap_or_default();
-    let writer = app.clone();
-    let orders = app.writing(move || shown(&open, status, &writer)).await??;
-    Ok(receipt::json(StatusCode::OK, &OrdersBody { account, seq: seq.to_string(), orders }))
+    let body = OrdersBody {
+        account,
+        seq: page.seq.to_string(),
+        orders: page.orders.iter().map(body).collect(),
+        next: page.next.map(|seq| seq.to_string()),
+    };
+    Ok(receipt::json(StatusCode::OK, &body))
 }
 
 /// New or partially filled.
 const OPEN: &str = "open";
+/// What may be asked for: statuses, and those that stand.
+pub(super) const STATUSES: [&str; 7] =
+    [OPEN, "new", "partially_filled", "filled", "canceled", "rejected", "expired"];
 
 fn status_from(text: &str) -> Result<&'static str, String> {
-    let known = [OPEN, "new", "partially_filled"].into_iter().find(|known| *known == text);
-    known.ok_or_else(|| {
-        "is none of open, new, partially_filled; an order that is over is looked up by its id"
-            .into()
-    })
+    let known = STATUSES.into_iter().find(|known| *known == text);
+    known.ok_or_else(|| format!("is none of {}", STATUSES.join(", ")))
 }
 
-/// The open orders with what they asked for, which is looked up on disk.
-fn shown(
-    open: &[(MarketId, OpenOrders)],
-    status_asked: &str,
-    app: &App,
-) -> Result<Vec<StandingBody>, Problem> {
-    let mut bodies = Vec::new();
-    for (market, OpenOrders { orders, .. }) in open {
-        let listed = app.engine().directory().market(*market);
-        let listed = listed.expect("markets are never removed");
-        let is_asked = |open: &&OpenOrder| {
-            status_asked == OPEN || status(Standing::Open, open.state.filled) == status_asked
-        };
-        for open in orders.iter().filter(is_asked) {
-            let placed = app.engine().order(open.order)?;
-            let placed = placed.ok_or_else(|| {
-                let order = open.order;
-                Error::Storage(format!("the journal has lost request {order}, whose order is open"))
-            })?;
-            // Since then it may have moved on: what was seen with the others counts.
-            let view = OrderView { state: open.state, standing: Standing::Open, ..placed };
-            bodies.push(StandingBody::new(&view, &listed.spec));
+/// Whether orders of a status stand.
+fn stands(status: &str) -> bool {
+    matches!(status, OPEN | "new" | "partially_filled")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market::Standing;
+    use crate::market::order::{Ended, Lots};
+
+    #[test]
+    fn every_status_can_be_asked_for() {
+        let ends = [Ended::Canceled, Ended::Expired, Ended::Unfilled, Ended::WouldTake];
+        let over = ends.map(Standing::Ended).into_iter().chain([Standing::Filled]);
+        for standing in over.chain([Standing::Open]) {
+            for filled in [0, 1] {
+                let status = status(standing, Lots(filled));
+                assert_eq!(status_from(status), Ok(status));
+                assert_eq!(stands(status), standing == Standing::Open);
+            }
         }
+        let refused = status_from("done").expect_err("there is no such status");
+        assert!(
+            refused.ends_with("open, new, partially_filled, filled, canceled, rejected, expired")
+        );
     }
-    Ok(bodies)
 }

@@ -7,10 +7,10 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Limits;
@@ -23,9 +23,11 @@ use crate::types::RequestId;
 use super::backups::Backups;
 use super::door::{Door, InFlight, Visitor};
 use super::extract::BODIES_KIB_MAX;
+use super::log;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
+use super::streams::Streams;
 
 /// The server's state. Cheap to clone; every clone is the same.
 #[derive(Clone)]
@@ -47,7 +49,8 @@ struct Inner {
     writers: Semaphore,
     hold_expiry_ms: u64,
     door: Door,
-    stopping: AtomicBool,
+    streams: Streams,
+    stopping: watch::Sender<bool>,
 }
 
 /// A request together with the words that its caller used.
@@ -71,6 +74,7 @@ impl App {
     /// A server's state around a running engine that was started with these limits, behind that door.
     pub fn new(engine: Engine, exporter: Exporter, limits: &Limits, door: Door) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
+        let streams = Streams::new(engine.clone(), limits);
         let inner = Inner {
             engine,
             exporter,
@@ -82,7 +86,8 @@ impl App {
             writers: Semaphore::new(cores),
             hold_expiry_ms: limits.hold_expiry_ms,
             door,
-            stopping: AtomicBool::new(false),
+            streams,
+            stopping: watch::Sender::new(false),
         };
         Self(Arc::new(inner), None)
     }
@@ -120,14 +125,25 @@ impl App {
         &self.0.engine
     }
 
-    /// From now on the server is not ready: no new work is to be sent here.
+    /// From now on the server is not ready: no new work is to be sent here. Open streams end.
     pub fn stop(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.0.stopping.send_replace(true);
     }
 
     /// Whether [`App::stop`] was called.
     pub(super) fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Acquire)
+        *self.0.stopping.borrow()
+    }
+
+    /// Waits until [`App::stop`] is called: what would go on for ever ends then.
+    pub(super) async fn stopping(&self) {
+        // The sender lives as long as this.
+        let _ = self.0.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// What streams share.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.0.streams
     }
 
     /// How long a prepared swap stands if its caller does not say, in milliseconds.
@@ -174,7 +190,9 @@ impl App {
 
     /// An id for a request whose caller gave none.
     pub(super) fn fresh_id(&self) -> RequestId {
-        self.0.ids.next()
+        let id = self.0.ids.next();
+        log::of_request(id);
+        id
     }
 
     /// Counts a request of that [`crate::request::Command::kind`] which the engine never sees

@@ -5,6 +5,7 @@
 //! quote's smallest units per lot, and what trades moved and cost in quote's smallest units.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 use crate::error::OrderFault;
@@ -14,6 +15,7 @@ use crate::request::{Command, OrderType, PlaceOrder, Stands};
 use crate::types::{AccountId, Amount, MarketId, RequestId};
 
 use super::json::{self, Value};
+use super::openapi::schemas::{self, Digits, OrderReason, OrderStatus, SignedDigits, TimeInForce};
 
 /// The words for a side.
 pub(super) const SIDES: [(&str, Side); 2] = [("buy", Side::Buy), ("sell", Side::Sell)];
@@ -64,67 +66,96 @@ pub(super) const fn time_in_force(stands: Stands) -> &'static str {
 }
 
 /// What a request came to in its market.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SettlementBody {
     market: Box<str>,
     #[serde(flatten)]
+    #[schema(ignore)]
     what: What,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum What {
-    /// An order came, or came again.
-    Came {
-        order_id: RequestId,
-        /// `None` where an amendment changed nothing.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        order: Option<OrderBody>,
-        /// What its trades cost it, in all; negative for a rebate.
-        fee: String,
-        trades: Vec<TradeBody>,
-        /// The orders that it met, as they are now.
-        makers: Vec<OrderBody>,
-    },
-    /// An order ended.
-    Ended { order_id: RequestId, order: Option<OrderBody> },
-    /// All orders of an account ended.
-    AllEnded { account: AccountId, orders: Vec<OrderBody> },
+    Came(CameBody),
+    Ended(EndedBody),
+    AllEnded(AllEndedBody),
+}
+
+/// An order came, or came again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CameBody {
+    order_id: RequestId,
+    /// Missing where an amendment changed nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<OrderBody>,
+    /// What its trades cost it, in all; negative for a rebate.
+    #[schema(value_type = SignedDigits)]
+    fee: String,
+    trades: Vec<TradeBody>,
+    /// The orders that it met, as they are now.
+    makers: Vec<OrderBody>,
+}
+
+/// An order ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EndedBody {
+    order_id: RequestId,
+    #[schema(required = true)]
+    order: Option<OrderBody>,
+}
+
+/// All orders of an account ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AllEndedBody {
+    account: AccountId,
+    orders: Vec<OrderBody>,
 }
 
 /// How an order stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct OrderBody {
     order_id: RequestId,
     account: AccountId,
+    #[schema(value_type = OrderStatus)]
     status: &'static str,
     /// Why it ended with some of it left.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<OrderReason>)]
     reason: Option<&'static str>,
     #[serde(flatten)]
     terms: Option<TermsBody>,
     /// A market order may have none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     price: Option<String>,
     filled: Amount,
     /// Of one that is over, what was left when it ended. An order for funds has no such thing.
     #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<Amount>,
     /// What its trades moved: divided by what is filled, that is their average price.
+    #[schema(value_type = Digits)]
     notional: String,
 }
 
 /// What an order asked for, beside its price.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Terms)]
 struct TermsBody {
     #[serde(skip_serializing_if = "str::is_empty")]
     client_order_id: Box<str>,
+    #[schema(value_type = schemas::Side)]
     side: &'static str,
     #[serde(rename = "type")]
+    #[schema(value_type = schemas::OrderType)]
     order_type: &'static str,
+    #[schema(value_type = TimeInForce)]
     time_in_force: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     expires_in_ms: Option<String>,
+    #[schema(value_type = schemas::SelfTrade)]
     self_trade: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     quantity: Option<Amount>,
@@ -132,14 +163,19 @@ struct TermsBody {
     funds: Option<Amount>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Fill)]
 struct TradeBody {
     maker_order_id: RequestId,
     maker_account: AccountId,
+    #[schema(value_type = Digits)]
     price: String,
     quantity: Amount,
+    #[schema(value_type = Digits)]
     notional: String,
+    #[schema(value_type = SignedDigits)]
     taker_fee: String,
+    #[schema(value_type = SignedDigits)]
     maker_fee: String,
 }
 
@@ -162,11 +198,12 @@ impl SettlementBody {
             Command::Amend(amend) => Came::new(amend.order, settlement, spec).into(),
             Command::Cancel(order) | Command::ExpireOrder(order) => {
                 let order = *order;
-                What::Ended { order_id: order, order: found(order, settlement, spec) }
+                let found = found(order, settlement, spec);
+                What::Ended(EndedBody { order_id: order, order: found })
             }
             Command::CancelAll { account, .. } => {
                 let orders = settlement.orders.iter().map(|update| OrderBody::new(update, spec));
-                What::AllEnded { account: *account, orders: orders.collect() }
+                What::AllEnded(AllEndedBody { account: *account, orders: orders.collect() })
             }
             other => unreachable!("no market's: {}", other.kind()),
         };
@@ -174,7 +211,7 @@ impl SettlementBody {
     }
 }
 
-/// [`What::Came`] in the making.
+/// [`CameBody`] in the making.
 struct Came {
     order_id: RequestId,
     order: Option<OrderBody>,
@@ -198,7 +235,7 @@ impl Came {
 
 impl From<Came> for What {
     fn from(Came { order_id, order, fee, trades, makers }: Came) -> Self {
-        Self::Came { order_id, order, fee: fee.to_string(), trades, makers }
+        Self::Came(CameBody { order_id, order, fee: fee.to_string(), trades, makers })
     }
 }
 
@@ -285,7 +322,8 @@ impl TradeBody {
 }
 
 /// What a refusal says of what is wrong with an order.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = Fault)]
 pub(super) struct FaultBody {
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,19 +332,24 @@ pub(super) struct FaultBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<RequestId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     tick_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     lot_size: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     min_notional: Option<String>,
     /// So much has traded already.
     #[serde(skip_serializing_if = "Option::is_none")]
     filled: Option<Amount>,
     /// The lowest price that is allowed now.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     low: Option<String>,
     /// The highest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digits>)]
     high: Option<String>,
 }
 

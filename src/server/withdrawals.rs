@@ -4,6 +4,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::directory::Directory;
 use crate::request::{Action, Command, Purpose, Transfer};
@@ -11,6 +12,7 @@ use crate::types::{AccountId, Amount, CommitSeq, Resolution, Token};
 
 use super::extract::{JsonBody, Key, State};
 use super::holds::{self, Found};
+use super::openapi::schemas::{Seq, Timestamp, WithdrawalState};
 use super::problem::Problem;
 use super::query::Param;
 use super::receipt::{self, Answer, asset_name, rfc_3339};
@@ -48,18 +50,24 @@ pub(super) async fn cancel(
     holds::resolve(&app, &id, Action::Cancel, key, &body).await
 }
 
-#[derive(Serialize)]
-struct WithdrawalBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Withdrawal)]
+pub(super) struct WithdrawalBody {
     id: Token,
+    #[schema(value_type = WithdrawalState)]
     state: &'static str,
     account: AccountId,
     asset: Box<str>,
     amount: Amount,
     reference: Box<str>,
+    /// The commit_seq that set it aside.
+    #[schema(value_type = Seq)]
     since: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Seq>)]
     commit_seq: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Timestamp>)]
     time: Option<String>,
 }
 

@@ -29,13 +29,15 @@ use hashbrown::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
 use self::versions::{Multiset, Versions, balance_hash, record_hash};
+use super::account_orders::Placed;
 use super::journal::{Block, CommitRecord, Event, RefusalRecord, Verdict};
-use super::orders::{self, StoredOrder};
+use super::orders::{self, StoredOrder, Traded};
 use super::recovery::{Tail, check_mark, put_key};
 use super::replay::{State, Table, compare_holds, compare_orders, found};
 use super::{Applied, DirectoryRow, Journal, Position, StoreError, VersionStore};
 use crate::directory::{Change, Directory};
 use crate::error::Reject;
+use crate::market::Standing;
 use crate::request::{Command, Hold};
 use crate::types::{
     AccountId, Amount, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId,
@@ -92,6 +94,18 @@ pub trait Derived {
     /// # Errors
     /// As [`Derived::all_versions`].
     fn all_trades(&self, trade: &mut dyn FnMut(MarketId, CommitSeq)) -> Result<(), StoreError>;
+
+    /// Shows every order, by whose it is.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_placed(&self, placed: &mut dyn FnMut(AccountId, Placed)) -> Result<(), StoreError>;
+
+    /// Shows every order that stands, by whose it is.
+    ///
+    /// # Errors
+    /// As [`Derived::all_versions`].
+    fn all_open(&self, open: &mut dyn FnMut(AccountId, Placed)) -> Result<(), StoreError>;
 
     /// Shows every reference that was credited ([`crate::request::Transfer::reference_hash`]), with
     /// the commit_seq of its deposit.
@@ -167,6 +181,15 @@ fn trade_hash(market: MarketId, seq: CommitSeq) -> u128 {
     xxh3_128(&bytes)
 }
 
+fn placed_hash(account: AccountId, placed: &Placed) -> u128 {
+    let mut bytes = [0; 36];
+    bytes[..16].copy_from_slice(&placed.order.get().to_le_bytes());
+    bytes[16..24].copy_from_slice(&account.get().to_le_bytes());
+    bytes[24..32].copy_from_slice(&placed.since.get().to_le_bytes());
+    bytes[32..].copy_from_slice(&placed.market.get().to_le_bytes());
+    xxh3_128(&bytes)
+}
+
 fn reference_hash(asset: AssetId, reference: u128, seq: CommitSeq) -> u128 {
     let mut bytes = [0; 28];
     bytes[..16].copy_from_slice(&reference.to_le_bytes());
@@ -226,6 +249,9 @@ struct Replay {
     references: Multiset,
     ended: Multiset,
     trades: Multiset,
+    placed: Multiset,
+    /// Orders that stand as of what is folded, with whose they are.
+    open: Table<RequestId, (AccountId, Placed)>,
     /// Open holds as of what is folded.
     holds: Table<Token, Hold>,
     /// Open orders as of what is folded.
@@ -246,6 +272,8 @@ impl Replay {
             references: Multiset::default(),
             ended: Multiset::default(),
             trades: Multiset::default(),
+            placed: Multiset::default(),
+            open: Table::default(),
             holds: Table::default(),
             orders: Table::default(),
         }
@@ -300,14 +328,28 @@ impl Replay {
                 self.references.add(reference_hash(asset, hash, seq));
             }
             Event::Traded(traded) => {
-                orders::ended(&traded)
-                    .for_each(|order| self.ended.add(outcome_hash(order, number)));
+                self.placed(&traded, seq);
+                orders::ended(&traded).for_each(|order| {
+                    self.open.remove(&order);
+                    self.ended.add(outcome_hash(order, number));
+                });
                 if !traded.settlement.fills.is_empty() {
                     self.trades.add(trade_hash(traded.settlement.market, seq));
                 }
             }
             Event::Held(_) | Event::Wrote(_) => {}
         });
+    }
+
+    /// What the index must hold because an order came.
+    fn placed(&mut self, traded: &Traded, seq: CommitSeq) {
+        let Some((order, _)) = &traded.placed else { return };
+        let placed = Placed { since: seq, order: traded.request, market: order.market };
+        self.placed.add(placed_hash(order.account, &placed));
+        let orders = &traded.settlement.orders;
+        if orders.iter().any(|it| it.order == placed.order && it.standing == Standing::Open) {
+            self.open.insert(placed.order, (order.account, placed));
+        }
     }
 
     /// What the version store must hold because of a commit.
@@ -536,6 +578,14 @@ impl Replay {
         let mut stored = Multiset::default();
         derived.all_trades(&mut |market, seq| stored.add(trade_hash(market, seq)))?;
         same("the index of trades", stored, self.trades)?;
+        let mut stored = Multiset::default();
+        derived.all_placed(&mut |account, placed| stored.add(placed_hash(account, &placed)))?;
+        same("the index of accounts' orders", stored, self.placed)?;
+        let (mut stored, mut expected) = (Multiset::default(), Multiset::default());
+        derived.all_open(&mut |account, placed| stored.add(placed_hash(account, &placed)))?;
+        let open = self.open.values();
+        open.for_each(|(account, placed)| expected.add(placed_hash(*account, placed)));
+        same("the index of accounts' open orders", stored, expected)?;
         let folded = self.report.applied.outcomes.seq;
         compare_holds(&self.holds, folded, store)?;
         compare_orders(&self.orders, folded, store)

@@ -6,7 +6,8 @@
 //!
 //! A backup is a data directory of its own, with a file beside that has the hash of every other
 //! ([`manifest`]). What is in it is an exact prefix of the journal, with everything that was
-//! acknowledged before the backup began.
+//! acknowledged before the backup began. Of what is archived of the journal it has the list of the
+//! files and not the files: these never change, and are read where they are when it is audited.
 //!
 //! Invariants
 //! * A directory gets its `mark`, and a backup its manifest, only when all is synced and the audit
@@ -26,6 +27,7 @@ use super::rocks::{self, RocksStore};
 use super::{CommitLog, Durability, FORMAT, Position, StoreError, VersionStore, recovery};
 use crate::directory::Directory;
 use crate::faults::point;
+use crate::types::BlockNumber;
 
 mod files;
 pub mod manifest;
@@ -82,6 +84,23 @@ pub struct BackupReport {
     pub bytes: u64,
     /// What was checked of it.
     pub audit: audit::Report,
+    /// What of its journal it has not got itself.
+    pub archived: Option<Archived>,
+}
+
+/// The part of a journal that is in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// The last block of it.
+    pub upto: BlockNumber,
+    /// Where it is.
+    pub directory: PathBuf,
+}
+
+/// A copy that passed its audit.
+struct Proven {
+    audit: audit::Report,
+    archived: Option<Archived>,
 }
 
 /// Makes a backup of a database that is in use. `reached`: what was acknowledged before, and so must
@@ -120,11 +139,11 @@ fn back_up(
         .map_err(BackupError::from)
         .and_then(|()| finish(staging.room(), reached));
     match made {
-        Ok((manifest, audit)) => {
+        Ok((manifest, proven)) => {
             point!("backup.publish");
             staging.publish()?;
             point!("backup.published");
-            Ok(BackupReport { to: to.into(), end: manifest.end, bytes: manifest.bytes(), audit })
+            Ok(proven.report(to, &manifest))
         }
         Err(error @ BackupError::Audit(_)) => {
             staging.keep_failed(&error.to_string());
@@ -138,17 +157,18 @@ fn back_up(
 }
 
 /// Makes a proven backup of a copied database.
-fn finish(room: &Path, reached: Position) -> Result<(Manifest, audit::Report), BackupError> {
+fn finish(room: &Path, reached: Position) -> Result<(Manifest, Proven), BackupError> {
     point!("backup.copied");
     put_mark(Mark::create(room)?, reached)?;
     point!("backup.marked");
-    let audit = audit_read_only(room)?;
+    let proven = audit_read_only(room, None)?;
     point!("backup.audited");
-    put_mark(Mark::open(room, false)?.0, audit.end)?;
+    let end = proven.audit.end;
+    put_mark(Mark::open(room, false)?.0, end)?;
     rocks::remove_traces(room)?;
     files::sync_all(room)?;
     point!("backup.synced");
-    let manifest = Manifest { format: FORMAT, end: audit.end, files: files::describe(room)? };
+    let manifest = Manifest { format: FORMAT, end, files: files::describe(room)? };
     point!("backup.described");
     let path = room.join(manifest::FILE);
     let written = File::create_new(&path).and_then(|mut file| {
@@ -156,7 +176,7 @@ fn finish(room: &Path, reached: Position) -> Result<(Manifest, audit::Report), B
         file.sync_all()
     });
     written.map_err(|error| StoreError::io("write", &path, error))?;
-    Ok((manifest, audit))
+    Ok((manifest, proven))
 }
 
 fn put_mark(mut mark: Mark, position: Position) -> Result<(), StoreError> {
@@ -164,31 +184,56 @@ fn put_mark(mut mark: Mark, position: Position) -> Result<(), StoreError> {
     mark.sync()
 }
 
-fn audit_read_only(data: &Path) -> Result<audit::Report, Failure> {
+fn audit_read_only(data: &Path, archive: Option<&Path>) -> Result<Proven, Failure> {
     let opened = rocks::open_read_only(data)?;
     let store = &*opened.store;
-    audit(store, store, store, opened.mark, RANDOM_VERSIONS, &mut |_| {})
+    archive.map_or(Ok(()), |archive| store.use_archive(archive))?;
+    let audit = audit(store, store, store, opened.mark, RANDOM_VERSIONS, &mut |_| {})?;
+    let archived = store.last_segment().zip(store.archive_directory());
+    let archived = archived.map(|(last, directory)| Archived { upto: last.end.block, directory });
+    Ok(Proven { audit, archived })
 }
 
 /// Makes a data directory of a backup, and proves it: the audit, then opened as an engine would.
-/// The backup stays as it is, and shares nothing with the copy.
+/// The backup stays as it is, and shares nothing with the copy. What it has not got of the journal is
+/// looked for where it remembers the archive to be.
 ///
 /// # Errors
 /// [`BackupError::Refused`] for a directory that is no backup, or a target that is not empty;
 /// [`BackupError::Damaged`], [`BackupError::Audit`], and what the disk says. Nothing is restored then.
 pub fn restore(from: &Path, data: &Path) -> Result<BackupReport, BackupError> {
+    restore_with_archive(from, data, None)
+}
+
+/// The same where the archive is in another directory by now, which the copy remembers.
+///
+/// # Errors
+/// As [`restore`].
+pub fn restore_with_archive(
+    from: &Path,
+    data: &Path,
+    archive: Option<&Path>,
+) -> Result<BackupReport, BackupError> {
     let manifest = read_manifest(from)?;
     let staging = Staging::claim(data, from, RESTORING)?;
-    let restored = copy_back(from, &manifest, staging.room());
-    let audit = match restored {
-        Ok(audit) => audit,
+    let restored = copy_back(from, &manifest, staging.room(), archive);
+    let proven = match restored {
+        Ok(proven) => proven,
         Err(error) => {
             staging.discard();
             return Err(error);
         }
     };
     staging.publish()?;
-    Ok(BackupReport { to: data.into(), end: manifest.end, bytes: manifest.bytes(), audit })
+    Ok(proven.report(data, &manifest))
+}
+
+impl Proven {
+    fn report(self, to: &Path, manifest: &Manifest) -> BackupReport {
+        let Self { audit, archived } = self;
+        let (end, bytes) = (manifest.end, manifest.bytes());
+        BackupReport { to: to.into(), end, bytes, audit, archived }
+    }
 }
 
 fn read_manifest(from: &Path) -> Result<Manifest, BackupError> {
@@ -215,28 +260,34 @@ fn read_manifest(from: &Path) -> Result<Manifest, BackupError> {
     }
 }
 
-fn copy_back(from: &Path, manifest: &Manifest, room: &Path) -> Result<audit::Report, BackupError> {
+fn copy_back(
+    from: &Path,
+    manifest: &Manifest,
+    room: &Path,
+    archive: Option<&Path>,
+) -> Result<Proven, BackupError> {
     for file in &manifest.files {
         files::copy_checked(from, file, room)?;
     }
     files::sync_all(room)?;
-    let audit = audit_read_only(room)?;
+    let proven = audit_read_only(room, archive)?;
     rocks::remove_traces(room)?;
-    let end = open_as_engine(room)?;
-    for found in [audit.end, end] {
+    let end = open_as_engine(room, archive)?;
+    for found in [proven.audit.end, end] {
         if found != manifest.end {
             let what = format!("it ends at {found}, but was made at {}", manifest.end);
             return Err(BackupError::Damaged(format!("{}: {what}", from.display())));
         }
     }
     files::sync_all(room)?;
-    Ok(audit)
+    Ok(proven)
 }
 
 /// Does what a start does before the first request; returns where the journal ends.
-fn open_as_engine(data: &Path) -> Result<Position, StoreError> {
+fn open_as_engine(data: &Path, archive: Option<&Path>) -> Result<Position, StoreError> {
     let mut opened = rocks::open(data, Durability::Sync)?;
     let store = &*opened.store;
+    archive.map_or(Ok(()), |archive| store.use_archive(archive))?;
     let directory = Directory::new();
     let recovered = recovery::recover(store, store, opened.mark, &directory, FOLD_REQUESTS_MAX)?;
     let mut holds = Vec::new();

@@ -92,6 +92,9 @@ impl Actor {
         mailbox: Mailbox<ToLog>,
         materializer: MaterializerInput,
     ) -> Self {
+        let metrics = LogMetrics::new();
+        // Until the first commit it would be 0, and the lag behind it nonsense.
+        metrics.durable_seq(from.last.seq.get());
         Self {
             core: LogCore::new(from, limits.shards, limits.commit_group_requests_max),
             log,
@@ -100,7 +103,7 @@ impl Actor {
             mailbox,
             materializer,
             effects: Effects::default(),
-            metrics: LogMetrics::new(),
+            metrics,
         }
     }
 

@@ -16,6 +16,8 @@
 //! | `outcomes` | tag, order (what it is; how it stands) | 1 + 16 |
 //! | `outcomes` | tag, market (price of its last trade) | 1 + 4 |
 //! | `outcomes` | tag, market, seq of a commit with trades | 1 + 4 + 8 |
+//! | `outcomes` | tag, account, `!`seq that placed an order of it | 1 + 8 + 8 |
+//! | `outcomes` | tag, account, open order of it | 1 + 8 + 16 |
 //! | `records` | tag, length of the caller's key, that key, `!`seq | 1 + 2 + *n* + 8 |
 //! | `blocks` | tag, first seq of a block with commits | 1 + 8 |
 //! | `blocks` | tag, logical time of a block, its number | 1 + 8 + 8 |
@@ -110,12 +112,22 @@ pub enum KeyKind {
     EndedOther = 24,
     /// A commit with trades of a market.
     Trade = 25,
+    /// An order that an account placed.
+    PlacedBy = 26,
+    /// An open order of an account.
+    OpenOf = 27,
     /// An API key.
-    ApiKey = 26,
+    ApiKey = 28,
     /// An API key that is revoked.
-    Revoked = 27,
+    Revoked = 29,
     /// What the venue takes.
-    Operation = 28,
+    Operation = 30,
+    /// What a segment of the archive has.
+    Segment = 31,
+    /// Where the archive is.
+    ArchiveDirectory = 32,
+    /// How a hold ended whose end is in the archive.
+    ArchivedEnd = 33,
 }
 
 /// An index from ids to blocks. All have the same form.
@@ -166,6 +178,10 @@ pub const ID_OTHER_LEN: usize = 17;
 pub const CREDITED_LEN: usize = 1 + 4 + 16;
 /// Length of [`trade`].
 pub const TRADE_LEN: usize = 1 + 4 + 8;
+/// Length of [`placed_by`].
+pub const PLACED_BY_LEN: usize = 1 + 8 + 8;
+/// Length of [`open_of`].
+pub const OPEN_OF_LEN: usize = 1 + 8 + 16;
 /// Length of [`position_at`].
 pub const POSITION_AT_LEN: usize = 1 + 8 + 8;
 /// What stands before the caller's key in a [`record`] key.
@@ -181,6 +197,19 @@ pub const FORMAT: [u8; 1] = [KeyKind::Format as u8];
 pub const BOOT_EPOCH: [u8; 1] = [KeyKind::BootEpoch as u8];
 /// Where `meta` keeps the horizon.
 pub const HORIZON: [u8; 1] = [KeyKind::Horizon as u8];
+
+/// Where `meta` keeps the directory of the archive.
+pub const ARCHIVE_DIRECTORY: [u8; 1] = [KeyKind::ArchiveDirectory as u8];
+
+/// `tag | last block`: a seek to a block lands on the segment of the archive that has it.
+pub fn segment(last: BlockNumber) -> [u8; 9] {
+    joined(KeyKind::Segment, &[&last.get().to_be_bytes()])
+}
+
+/// `tag | token`: of holds whose end is in the archive.
+pub fn archived_end(token: Token) -> [u8; 17] {
+    joined(KeyKind::ArchivedEnd, &[&token.request().get().to_be_bytes()])
+}
 
 /// A tag, then parts in order.
 fn joined<const LEN: usize>(kind: KeyKind, parts: &[&[u8]]) -> [u8; LEN] {
@@ -328,6 +357,37 @@ pub fn decode_trade(key: &[u8]) -> Option<(MarketId, CommitSeq)> {
     let body: &[u8; TRADE_LEN - 1] = body(key, KeyKind::Trade)?;
     let market = MarketId::new(u32::from_be_bytes(part(body, 0)));
     Some((market, CommitSeq::new(u64::from_be_bytes(part(body, 4)))))
+}
+
+/// The order that an account placed under a seq. Order: account, newest first.
+pub fn placed_by(account: AccountId, since: CommitSeq) -> [u8; PLACED_BY_LEN] {
+    let newest_first = (!since.get()).to_be_bytes();
+    joined(KeyKind::PlacedBy, &[&account.get().to_be_bytes(), &newest_first])
+}
+
+/// Account and seq of a [`placed_by`] key; `None` for any other key.
+pub fn decode_placed_by(key: &[u8]) -> Option<(AccountId, CommitSeq)> {
+    let body: &[u8; PLACED_BY_LEN - 1] = body(key, KeyKind::PlacedBy)?;
+    let account = AccountId::new(u64::from_be_bytes(part(body, 0)));
+    Some((account, CommitSeq::new(!u64::from_be_bytes(part(body, 8)))))
+}
+
+/// What all [`open_of`] keys of an account begin with.
+pub fn open_of_prefix(account: AccountId) -> [u8; 9] {
+    joined(KeyKind::OpenOf, &[&account.get().to_be_bytes()])
+}
+
+/// An open order of an account. Order: account, order.
+pub fn open_of(account: AccountId, order: RequestId) -> [u8; OPEN_OF_LEN] {
+    let account = account.get().to_be_bytes();
+    joined(KeyKind::OpenOf, &[&account, &order.get().to_be_bytes()])
+}
+
+/// Account and order of an [`open_of`] key; `None` for any other key.
+pub fn decode_open_of(key: &[u8]) -> Option<(AccountId, RequestId)> {
+    let body: &[u8; OPEN_OF_LEN - 1] = body(key, KeyKind::OpenOf)?;
+    let account = AccountId::new(u64::from_be_bytes(part(body, 0)));
+    Some((account, RequestId::new(u128::from_be_bytes(part(body, 8)))))
 }
 
 /// A market. Order: by number.
@@ -515,6 +575,9 @@ mod tests {
             prop_assert_eq!(decode_position_at(&position_at(time, block)), Some((time, block)));
             let id = RequestId::new(id);
             prop_assert_eq!(decode_hold(&hold(Token::of(id))), Some(Token::of(id)));
+            let account = key.account;
+            prop_assert_eq!(decode_placed_by(&placed_by(account, seq)), Some((account, seq)));
+            prop_assert_eq!(decode_open_of(&open_of(account, id)), Some((account, id)));
             let millis = number >> 16;
             for index in IdIndex::ALL {
                 prop_assert_eq!(decode_id_other(index, &id_other(index, id)), Some(id));
@@ -556,6 +619,9 @@ mod tests {
             prop_assert_eq!(journal(block(a)).cmp(&journal(block(b))), a.1.cmp(&b.1));
             let seq = |(_, seq, _): (BalanceKey, u64, u32)| block_of_seq(CommitSeq::new(seq));
             prop_assert_eq!(seq(a).cmp(&seq(b)), a.1.cmp(&b.1));
+            let placed = |a: (BalanceKey, u64, u32)| placed_by(a.0.account, CommitSeq::new(a.1));
+            let newest = |a: (BalanceKey, u64, u32)| (a.0.account, std::cmp::Reverse(a.1));
+            prop_assert_eq!(placed(a).cmp(&placed(b)), newest(a).cmp(&newest(b)));
             let ends = |a: (BalanceKey, u64, u32)| (Time::new(a.0.account.get()), block(a));
             let row = |a| { let (time, block) = ends(a); position_at(time, block) };
             prop_assert_eq!(row(a).cmp(&row(b)), ends(a).cmp(&ends(b)));
@@ -568,7 +634,7 @@ mod tests {
 
         #[test]
         fn other_keys_are_not_taken_for_one(
-            tag in 0..20_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
+            tag in 0..34_u8, bytes in prop::collection::vec(any::<u8>(), 0..24),
         ) {
             let bytes = [&[tag], &bytes[..]].concat();
             let again = [
@@ -584,6 +650,11 @@ mod tests {
                 decode_record(&bytes).map(|(key, seq)| row_of(&Key::new(key), seq.get())),
                 decode_block_of_seq(&bytes).map(|seq| block_of_seq(seq).to_vec()),
                 decode_position_at(&bytes).map(|(time, block)| position_at(time, block).to_vec()),
+                decode_order(&bytes).map(|id| order(id).to_vec()),
+                decode_order_state(&bytes).map(|id| order_state(id).to_vec()),
+                decode_trade(&bytes).map(|(market, seq)| trade(market, seq).to_vec()),
+                decode_placed_by(&bytes).map(|(account, seq)| placed_by(account, seq).to_vec()),
+                decode_open_of(&bytes).map(|(account, id)| open_of(account, id).to_vec()),
             ];
             let ids = IdIndex::ALL.into_iter().flat_map(|index| [
                 decode_id_v7(index, &bytes).map(|(ms, block, part)| id_v7(index, ms, block, part).to_vec()),
@@ -631,8 +702,16 @@ mod tests {
         assert_eq!(block_of_seq(CommitSeq::new(1)), [15, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(position_at(Time::new(1), zero)[..9], [16, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(HORIZON, [17]);
-        assert_eq!(api_key(KeyNumber(1)), [26, 0, 0, 0, 1]);
-        assert_eq!(revoked(KeyNumber(1)), [27, 0, 0, 0, 1]);
-        assert_eq!(OPERATION, [28]);
+        let account = AccountId::new(1);
+        let placed = placed_by(account, CommitSeq::new(u64::MAX - 5));
+        assert_eq!(placed, [26, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5]);
+        assert_eq!(open_of(account, RequestId::new(3))[..10], [27, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        assert!(open_of(account, RequestId::new(3)).starts_with(&open_of_prefix(account)));
+        assert_eq!(api_key(KeyNumber(1)), [28, 0, 0, 0, 1]);
+        assert_eq!(revoked(KeyNumber(1)), [29, 0, 0, 0, 1]);
+        assert_eq!(OPERATION, [30]);
+        assert_eq!(segment(BlockNumber::new(1)), [31, 0, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(ARCHIVE_DIRECTORY, [32]);
+        assert_eq!(archived_end(Token::of(RequestId::new(3)))[..2], [33, 0]);
     }
 }

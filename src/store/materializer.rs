@@ -257,7 +257,10 @@ impl OutcomesFold {
             None => writer.delete(key),
         })?;
         self.ended.finish(|key, value| writer.row(key, value))?;
-        self.orders.finish_trades(|key, value| writer.row(key, value))
+        self.orders.finish_indexes(|key, value| match value {
+            Some(value) => writer.row(key, value),
+            None => writer.delete(key),
+        })
     }
 }
 
@@ -356,6 +359,8 @@ impl Materializer {
         let poison = shared.poison.clone();
         let drainer =
             Drainer { drains: drains.clone(), applied: Arc::clone(&shared.applied), poison };
+        let metrics = MaterializerMetrics::new();
+        metrics.applied_seq(applied.all().seq.get());
         let this = Self {
             folder: Folder::new(applied),
             shared,
@@ -366,7 +371,7 @@ impl Materializer {
             _drains: drains,
             room,
             oldest_nanos: 0,
-            metrics: MaterializerMetrics::new(),
+            metrics,
         };
         (this, MaterializerInput { blocks, folded }, drainer)
     }

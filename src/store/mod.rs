@@ -32,6 +32,7 @@ use thiserror::Error;
 
 use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
+use crate::coordinator::ids::Resolved;
 use crate::error;
 use crate::market::order::Price;
 use crate::market::{MarketSpec, OrderState};
@@ -42,10 +43,16 @@ use crate::types::{
     Operation, RequestId, Time, Token,
 };
 
+pub mod account_orders;
+#[cfg(feature = "rocksdb")]
+pub mod archive;
+#[cfg(feature = "rocksdb")]
+pub mod archiver;
 pub mod audit;
 #[cfg(feature = "rocksdb")]
 pub mod backup;
 pub mod commit_log;
+pub mod cursor;
 pub mod durable;
 pub mod history;
 pub mod holds;
@@ -66,14 +73,16 @@ pub mod retention;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 pub mod snapshots;
+pub mod start_progress;
 pub mod unfolded;
 pub mod versions;
 
-use journal::Block;
+use account_orders::{Asked, FoldedOrders};
+use journal::{Block, BlockHash};
 use orders::StoredOrder;
 
 /// The format version of a data directory; any other one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What to do about data that is missing or damaged.
 pub(crate) const RESTORE: &str = "restore the data directory from a backup; nothing was changed";
@@ -110,7 +119,8 @@ impl fmt::Display for Position {
     }
 }
 
-/// Why the store cannot go on. Every one of them stops the engine, or keeps it from starting.
+/// Why the store cannot go on. Every one of them but [`StoreError::Archive`] stops the engine, or
+/// keeps it from starting.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
     /// Another process (or another engine of this one) has the data directory.
@@ -151,6 +161,10 @@ pub enum StoreError {
     /// The disk or the operating system failed.
     #[error("{0}")]
     Io(String),
+    /// A file of the archive is missing, is not what was written, or cannot be read or written. Who
+    /// asked for what is in it has no answer; the engine goes on.
+    #[error("{0}")]
+    Archive(String),
 }
 
 impl StoreError {
@@ -167,7 +181,10 @@ impl StoreError {
 
 impl From<StoreError> for error::Error {
     fn from(error: StoreError) -> Self {
-        Self::Storage(error.to_string())
+        match error {
+            StoreError::Archive(what) => Self::Archive(what),
+            error => Self::Storage(error.to_string()),
+        }
     }
 }
 
@@ -220,8 +237,30 @@ pub enum DirectoryRow {
     Operation(Operation),
 }
 
+/// Where the database's part of the journal begins, when older blocks are in the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The end of the last block that is in the archive.
+    pub after: Position,
+    /// Hash of that block.
+    pub hash: BlockHash,
+}
+
 /// The reading side of the log. Shared by any thread.
 pub trait Journal: Send + Sync {
+    /// Where the part begins that is not in the archive; `None` while nothing was archived.
+    fn beginning(&self) -> Option<Beginning> {
+        None
+    }
+
+    /// How a hold ended, where the archive has the block that ended it; the archive is not asked.
+    ///
+    /// # Errors
+    /// As [`Journal::last`].
+    fn archived_end(&self, _: Token) -> Result<Option<Resolved>, StoreError> {
+        Ok(None)
+    }
+
     /// The last block, checked; `None` while there is none.
     ///
     /// # Errors
@@ -272,7 +311,7 @@ pub enum Family {
     /// Every version of every balance.
     Versions,
     /// Which block has the outcome of a request; open holds; which block resolved a hold; which
-    /// references were credited.
+    /// references were credited; orders, and whose they are.
     Outcomes,
     /// Every version of every value under a caller's key.
     Records,
@@ -398,6 +437,17 @@ pub trait VersionStore: Send + Sync {
     /// # Errors
     /// As [`VersionStore::get_at`].
     fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError>;
+
+    /// The orders of an account that are asked for and not skipped, newest first, with how they stand,
+    /// all in one state of the store.
+    ///
+    /// # Errors
+    /// As [`VersionStore::get_at`].
+    fn orders_of(
+        &self,
+        asked: &Asked,
+        skip: &dyn Fn(RequestId) -> bool,
+    ) -> Result<FoldedOrders, StoreError>;
 
     /// The seqs after `after` of the commits with trades of a market, ascending, `limit` at most.
     ///

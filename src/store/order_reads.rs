@@ -1,5 +1,6 @@
 //! How orders stand and what markets traded, from memory and disk together: see [`super::reader`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::StoreError;
@@ -29,11 +30,34 @@ pub struct OrderView {
     pub standing: Standing,
 }
 
+/// Names a trade, and says where it stands among those of its market.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TradeId {
+    /// The commit_seq that it is part of.
+    pub seq: CommitSeq,
+    /// Which of that commit's trades it is, from 0.
+    pub index: u32,
+}
+
+impl TradeId {
+    /// Behind all trades of a commit.
+    pub const fn end_of(seq: CommitSeq) -> Self {
+        Self { seq, index: u32::MAX }
+    }
+}
+
+/// As in `42.0`.
+impl fmt::Display for TradeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.seq, self.index)
+    }
+}
+
 /// A trade, as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trade {
-    /// The commit_seq that it is part of; the trades of one commit are in their order.
-    pub seq: CommitSeq,
+    /// Which one it is.
+    pub id: TradeId,
     /// When it happened.
     pub time: Time,
     /// The request that came: an order, or the amendment of one.
@@ -82,28 +106,36 @@ impl Reader {
         Ok(Some(ended))
     }
 
-    /// The oldest trades of a market after a seq: those of so many commits, at most.
+    /// The oldest trades of a market behind one, `limit` at most; fewer only if there are no more.
     ///
     /// # Errors
     /// As [`Reader::order`].
     pub fn trades(
         &self,
         market: MarketId,
-        after: CommitSeq,
+        after: TradeId,
         limit: usize,
     ) -> Result<Vec<Trade>, StoreError> {
         let upto = self.durable_seq();
-        let mut seqs = self.unfolded.trades(market, (after, upto));
-        // What is folded meanwhile is in both.
-        seqs.extend(self.versions.trades_after(market, after, limit)?);
+        // Of the commit that the last page ended in, there may be more.
+        let behind = CommitSeq::new(after.seq.get().saturating_sub(1));
+        let mut seqs = self.unfolded.trades(market, (behind, upto));
+        // What is folded meanwhile is in both. Each commit has a trade, but that first one may have no
+        // more.
+        seqs.extend(self.versions.trades_after(market, behind, limit.saturating_add(1))?);
         seqs.sort_unstable();
         seqs.dedup();
         let mut trades = Vec::new();
-        for seq in seqs.into_iter().filter(|seq| *seq <= upto).take(limit) {
+        for seq in seqs.into_iter().filter(|seq| *seq <= upto) {
+            if trades.len() >= limit {
+                break;
+            }
             if let Some((commit, time)) = self.commit_at(seq)? {
-                trades.extend(trades_of(&commit, time));
+                let all = trades_of(&commit, time).into_iter();
+                trades.extend(all.filter(|trade| trade.id > after));
             }
         }
+        trades.truncate(limit);
         Ok(trades)
     }
 }
@@ -112,16 +144,22 @@ fn trades_of(commit: &CommitRecord, time: Time) -> Vec<Trade> {
     let Some(settlement) = commit.txn.settlement() else { return Vec::new() };
     let (seq, taker) = (commit.seq, commit.txn.id);
     let Some(taker_side) = settlement.taker_side else { return Vec::new() };
-    let trade = |fill: &Fill| Trade { seq, time, taker, fill: *fill, taker_side };
-    settlement.fills.iter().map(trade).collect()
+    let trade = |(index, fill): (u32, &Fill)| Trade {
+        id: TradeId { seq, index },
+        time,
+        taker,
+        fill: *fill,
+        taker_side,
+    };
+    (0..).zip(&settlement.fills).map(trade).collect()
 }
 
-fn update_of(commit: &CommitRecord, order: RequestId) -> Option<(OrderState, Standing)> {
+pub(super) fn update_of(commit: &CommitRecord, order: RequestId) -> Option<(OrderState, Standing)> {
     let settlement = commit.txn.settlement()?;
     let update: &OrderUpdate = settlement.orders.iter().find(|update| update.order == order)?;
     Some((update.state, update.standing))
 }
 
-fn last_update(block: &Arc<Block>, order: RequestId) -> Option<(OrderState, Standing)> {
+pub(super) fn last_update(block: &Arc<Block>, order: RequestId) -> Option<(OrderState, Standing)> {
     block.commits().filter_map(|commit| update_of(&commit, order)).last()
 }

@@ -2,7 +2,8 @@
 //!
 //! An order has two rows: what it is, written when it is placed, and how it stands, written whenever that
 //! changes. Both are deleted when it ends. Most orders live for less than a fold: one that was placed
-//! and ended within a fold leaves no row and no deletion.
+//! and ended within a fold leaves no row and no deletion. Whose orders they are is in rows of their own:
+//! see [`super::account_orders`].
 //!
 //! | row | value |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | how it stands | price, left, filled, notional, carry, place: varints |
 //! | price of a market's last trade | varint |
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use foldhash::fast::RandomState;
@@ -19,10 +21,11 @@ use crate::faults::{Bug, planted};
 use crate::market::order::{Price, Side};
 use crate::market::{OpenOrder, OrderState, OrderUpdate, Settlement, Standing};
 use crate::request::{Command, OrderType, PlaceOrder};
+use crate::store::account_orders::{self, Placed};
 use crate::store::journal::bytes::{Flaw, Reader, Writer};
 use crate::store::journal::{Damage, decode_command, encode_command, read_state, write_state};
 use crate::store::keys;
-use crate::types::{CommitSeq, MarketId, RequestId, Time};
+use crate::types::{AccountId, CommitSeq, MarketId, RequestId, Time};
 
 /// An order that stands, as its rows have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +73,10 @@ impl StoredOrder {
 /// What became of an order within a fold.
 #[derive(Clone, Debug, Default)]
 struct Touched {
-    /// The row of what it is, if it was placed within the fold.
-    placed: Option<Box<[u8]>>,
+    /// Whose it is.
+    account: AccountId,
+    /// When and where it was placed, and the row of what it is, if that was within the fold.
+    placed: Option<(Placed, Box<[u8]>)>,
     /// How it stands; `None` once it ended.
     state: Option<OrderState>,
 }
@@ -84,6 +89,10 @@ pub struct OrderFold {
     prices: BTreeMap<MarketId, Price>,
     /// Commits with trades.
     trades: Vec<(MarketId, CommitSeq)>,
+    /// Every order that was placed.
+    placed: Vec<(AccountId, Placed)>,
+    /// Open orders of accounts that came, or went where there is nothing with them.
+    open: Vec<(AccountId, RequestId, Option<Placed>)>,
     value: Vec<u8>,
 }
 
@@ -98,7 +107,14 @@ impl OrderFold {
         let Traded { request, placed, settlement } = traded;
         for update in &settlement.orders {
             match (placed, update.order == *request) {
-                (Some((order, ends_at)), true) => self.place(*request, order, *ends_at, update),
+                (Some((order, ends_at)), true) => {
+                    let market = settlement.market;
+                    let placed = Placed { since: seq, order: *request, market };
+                    if !(planted(Bug::ForgetPlaced) && request.get().is_multiple_of(5)) {
+                        self.placed.push((update.account, placed));
+                    }
+                    self.place(placed, order, *ends_at, update);
+                }
                 _ => self.touch(update),
             }
         }
@@ -108,32 +124,34 @@ impl OrderFold {
         }
     }
 
-    fn place(&mut self, id: RequestId, order: &PlaceOrder, ends_at: Time, update: &OrderUpdate) {
+    fn place(&mut self, it: Placed, order: &PlaceOrder, ends_at: Time, update: &OrderUpdate) {
         if update.standing != Standing::Open
-            || planted(Bug::ForgetOrder) && id.get().is_multiple_of(5)
+            || planted(Bug::ForgetOrder) && it.order.get().is_multiple_of(5)
         {
             return;
         }
         self.value.clear();
         encode_command(&Command::Order(Box::new(order.clone())), ends_at, &mut self.value);
-        let placed = Some(self.value[..].into());
-        self.touched.insert(id, Touched { placed, state: Some(update.state) });
+        let placed = Some((it, self.value[..].into()));
+        let (account, state) = (update.account, Some(update.state));
+        self.touched.insert(it.order, Touched { account, placed, state });
     }
 
     fn touch(&mut self, update: &OrderUpdate) {
-        let OrderUpdate { order, state, standing, .. } = update;
+        let OrderUpdate { order, account, state, standing } = update;
         if *standing == Standing::Open {
-            self.touched.entry(*order).or_default().state = Some(*state);
+            let touched = self.touched.entry(*order).or_default();
+            (touched.account, touched.state) = (*account, Some(*state));
         } else if self.touched.get(order).is_some_and(|touched| touched.placed.is_some()) {
             self.touched.remove(order);
         } else {
-            self.touched.insert(*order, Touched::default());
+            self.touched.insert(*order, Touched { account: *account, ..Touched::default() });
         }
     }
 
     /// Whether no row changes by what was taken in since the last finish.
     pub fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.prices.is_empty()
+        self.touched.is_empty() && self.prices.is_empty() && self.placed.is_empty()
     }
 
     /// Shows each row that changes: its key, and its value or `None` where it goes; keys ascending.
@@ -150,8 +168,14 @@ impl OrderFold {
         let prices = std::mem::take(&mut self.prices);
         for (order, touched) in &sorted {
             match (&touched.placed, touched.state) {
-                (Some(value), _) => row(&keys::order(*order), Some(value))?,
-                (None, None) => row(&keys::order(*order), None)?,
+                (Some((placed, value)), _) => {
+                    row(&keys::order(*order), Some(value))?;
+                    self.open.push((touched.account, *order, Some(*placed)));
+                }
+                (None, None) => {
+                    row(&keys::order(*order), None)?;
+                    self.open.push((touched.account, *order, None));
+                }
                 (None, Some(_)) => {}
             }
         }
@@ -171,17 +195,33 @@ impl OrderFold {
         Ok(())
     }
 
-    /// Shows the row of each commit with trades; keys ascending. Comes after [`OrderFold::finish`].
+    /// Shows the rows of the indexes, as [`OrderFold::finish`] does, after which it comes: commits with
+    /// trades, orders by account, open orders by account.
     ///
     /// # Errors
     /// The first that `row` returns; no more rows are shown then.
-    pub fn finish_trades<E>(
+    pub fn finish_indexes<E>(
         &mut self,
-        mut row: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+        mut row: impl FnMut(&[u8], Option<&[u8]>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut trades = std::mem::take(&mut self.trades);
+        let mut placed = std::mem::take(&mut self.placed);
+        let mut open = std::mem::take(&mut self.open);
         trades.sort_unstable();
-        trades.drain(..).try_for_each(|(market, seq)| row(&keys::trade(market, seq), &[]))
+        for (market, seq) in trades {
+            row(&keys::trade(market, seq), Some(&[]))?;
+        }
+        placed.sort_unstable_by_key(|(account, placed)| (*account, Reverse(placed.since)));
+        for (account, placed) in placed {
+            let value = account_orders::placed_value(&placed);
+            row(&keys::placed_by(account, placed.since), Some(&value))?;
+        }
+        open.sort_unstable_by_key(|(account, order, _)| (*account, *order));
+        for (account, order, placed) in open {
+            let value = placed.as_ref().map(account_orders::open_value);
+            row(&keys::open_of(account, order), value.as_ref().map(|value| &value[..]))?;
+        }
+        Ok(())
     }
 }
 

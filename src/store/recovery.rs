@@ -22,7 +22,10 @@ use super::journal::{Block, BlockHash};
 use super::log_core::LogStart;
 use super::materializer::Folder;
 use super::orders::StoredOrder;
-use super::{Applied, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore};
+use super::start_progress::{Phase, StartProgress};
+use super::{
+    Applied, Beginning, DirectoryRow, Journal, Position, RESTORE, StoreError, VersionStore,
+};
 use crate::access::ApiKey;
 use crate::directory::Directory;
 use crate::faults::{Bug, planted, point};
@@ -70,15 +73,33 @@ pub fn recover(
     directory: &Directory,
     fold_requests_max: usize,
 ) -> Result<Recovered, StoreError> {
+    let progress = StartProgress::default();
+    recover_watched(journal, store, mark, directory, fold_requests_max, &progress)
+}
+
+/// [`recover`], which says how far it is.
+///
+/// # Errors
+/// As [`recover`]; also when it is asked to stop.
+pub fn recover_watched(
+    journal: &dyn Journal,
+    store: &dyn VersionStore,
+    mark: Position,
+    directory: &Directory,
+    fold_requests_max: usize,
+    progress: &StartProgress,
+) -> Result<Recovered, StoreError> {
     let last = journal.last()?;
     if !planted(Bug::IgnoreMark) {
         check_mark(last.as_ref(), mark)?;
         check_mark_block(journal, mark)?;
     }
+    check_beginning(journal)?;
     let end = last.as_ref().map(Position::after).unwrap_or_default();
     let applied = store.applied()?;
     check_applied(applied, end)?;
     point!("recover.checked");
+    progress.enter(Phase::Folding, end.block.get() - applied.all().block.get());
     let mut tail = Tail::open(journal, applied.all().block)?;
     check_applied_inside(applied, tail.at)?;
     let mut folder = Folder::new(applied);
@@ -87,6 +108,7 @@ pub fn recover(
         check_applied_inside(applied, Position::after(&block))?;
         folder.add(&block);
         folded_blocks += 1;
+        progress.block()?;
         if folder.is_full(fold_requests_max) {
             point!("recover.fold");
             folded_requests += folder.requests() as u64;
@@ -101,6 +123,7 @@ pub fn recover(
     if tail.at != end {
         return Err(StoreError::block(tail.at.block.next(), "it is missing"));
     }
+    progress.enter(Phase::Loading, 0);
     fill(directory, journal)?;
     point!("recover.directory");
     Ok(Recovered {
@@ -131,9 +154,26 @@ pub fn check_mark(last: Option<&Block>, mark: Position) -> Result<(), StoreError
     Ok(())
 }
 
+/// Where older blocks are in the archive, the first of the others must follow them.
+///
+/// # Errors
+/// [`StoreError::Damaged`] with the block that does not, or is missing.
+pub fn check_beginning(journal: &dyn Journal) -> Result<(), StoreError> {
+    let Some(Beginning { after, hash }) = journal.beginning() else { return Ok(()) };
+    let first = after.block.next();
+    let block = journal.block(first)?.ok_or_else(|| StoreError::block(first, "it is missing"))?;
+    let header = block.header();
+    if header.previous != hash || header.first_seq != after.seq.next() {
+        return Err(StoreError::block(first, "it does not follow the last block in the archive"));
+    }
+    Ok(())
+}
+
 /// The block that the mark names must be the one that was marked.
 fn check_mark_block(journal: &dyn Journal, mark: Position) -> Result<(), StoreError> {
-    if mark.block == BlockNumber::default() {
+    // Of a block in the archive, what was archived after it proves more than the mark.
+    let archived = journal.beginning().map_or(BlockNumber::default(), |it| it.after.block);
+    if mark.block <= archived {
         return Ok(());
     }
     match journal.block(mark.block)?.as_ref().map(Position::after) {

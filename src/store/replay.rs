@@ -63,7 +63,7 @@ pub enum Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Damaged(what) | StoreError::Violation(what) => {
+            StoreError::Damaged(what) | StoreError::Violation(what) | StoreError::Archive(what) => {
                 Self::Found(Finding { seq: None, what })
             }
             error => Self::Store(error),

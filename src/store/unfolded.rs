@@ -53,6 +53,21 @@ impl UnfoldedBlock {
     }
 }
 
+/// What a commit did to an order of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TouchedOrder {
+    /// The commit.
+    pub seq: CommitSeq,
+    /// The order.
+    pub order: RequestId,
+    /// Its market.
+    pub market: MarketId,
+    /// Whether the commit placed it.
+    pub placed: bool,
+    /// Whether it stood then.
+    pub open: bool,
+}
+
 /// All of them, oldest first.
 #[derive(Debug, Default)]
 pub struct Unfolded {
@@ -178,6 +193,11 @@ impl Unfolded {
     /// The seq of the last commit in these blocks that touched an order.
     pub fn order_touched(&self, order: RequestId) -> Option<CommitSeq> {
         self.with(&self.orders, ALL, |orders| orders.touched(order))
+    }
+
+    /// What the commits in these blocks, up to `upto`, did to the orders of an account, in their order.
+    pub fn orders_of(&self, account: AccountId, upto: CommitSeq) -> Vec<TouchedOrder> {
+        self.with(&self.orders, upto, |orders| Some(orders.of(account, upto))).unwrap_or_default()
     }
 
     /// The seqs after `after`, up to `upto`, of the commits in these blocks with trades of a market.

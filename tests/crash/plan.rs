@@ -49,6 +49,8 @@ pub struct Plan {
     pub hours_ahead: u64,
     /// How much of the past it keeps; 0 is all of it.
     pub keeps_hours: u64,
+    /// Whether it archives what is more than an hour old of its journal.
+    pub archives: bool,
     /// Whether it makes one backup after another.
     pub backs_up: bool,
     pub seed: u64,
@@ -110,6 +112,9 @@ impl Plan {
         options.limits.lock_wait_ms = 10;
         options.limits.fold_requests_max = self.fold_requests_max;
         options.limits.history_retention_hours = self.keeps_hours;
+        options.limits.journal_archive_after_secs = 3_600;
+        let archive = self.data.with_file_name("archive");
+        options.journal_archive_dir = self.archives.then_some(archive);
         options
     }
 
@@ -129,6 +134,7 @@ impl Plan {
             self.requests_max.to_string(),
             self.hours_ahead.to_string(),
             self.keeps_hours.to_string(),
+            self.archives.to_string(),
             self.backs_up.to_string(),
             self.seed.to_string(),
             rounds.join(","),
@@ -138,7 +144,7 @@ impl Plan {
     }
 
     pub fn from_text(text: &str) -> Self {
-        let mut fields = text.splitn(11, ' ');
+        let mut fields = text.splitn(12, ' ');
         let mut field = || fields.next().expect("a field");
         Self {
             shards: parse(field()),
@@ -148,6 +154,7 @@ impl Plan {
             requests_max: parse(field()),
             hours_ahead: parse(field()),
             keeps_hours: parse(field()),
+            archives: parse(field()),
             backs_up: parse(field()),
             seed: parse(field()),
             rounds: field().split(',').map(round).collect(),
@@ -223,6 +230,7 @@ fn a_plan_survives_the_way_to_the_child() {
         requests_max: 77,
         hours_ahead: 2,
         keeps_hours: 1,
+        archives: true,
         backs_up: true,
         seed: 9,
         rounds: vec![(0, 1 << 40), (200, 1 << 41)],

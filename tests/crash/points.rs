@@ -35,6 +35,8 @@ enum Road {
     Restart,
     /// Hours pass, and the past is dropped.
     Forget,
+    /// Hours pass, and the journal is archived.
+    Archive,
     BackUp,
 }
 
@@ -46,6 +48,7 @@ fn roads(point: &str) -> &'static [Road] {
         "open" => &[Road::FirstStart, Road::Restart],
         "recover" | "start" => &[Road::Restart],
         "retention" => &[Road::Forget],
+        "archive" => &[Road::Archive],
         "backup" => &[Road::BackUp],
         "fold" if what.starts_with("bulk") => &[Road::Bulk],
         "stop" => &[Road::Stop],
@@ -148,6 +151,7 @@ impl Deaths {
                 self.look(dead)
             }
             Road::Forget => self.forget(point),
+            Road::Archive => self.archive(point),
             Road::BackUp => self.back_up(point),
         }
     }
@@ -183,6 +187,23 @@ impl Deaths {
             keeps_hours: 1,
             ..plan
         }));
+        self.look(dead)
+    }
+
+    /// What is there is more than an hour old when the one that dies begins to archive it; the parent
+    /// looks at all of it where it is.
+    fn archive(mut self, point: &str) -> Self {
+        let mut dead = Vec::new();
+        for _ in 0..2 {
+            let plan = Plan { requests_max: 600, hours_ahead: self.hours, ..self.venue.plan() };
+            let heard = run_and_kill(TEST, plan, Moment::Never, &[]);
+            self.venue.remember(&heard);
+            dead.push(heard);
+            self.hours += 2;
+        }
+        let hours_ahead = self.hours;
+        let dying = |plan| Plan { requests_max: 3_000, hours_ahead, archives: true, ..plan };
+        dead.extend(self.die(point, 0, dying));
         self.look(dead)
     }
 

@@ -101,6 +101,7 @@ impl Venue {
             requests_max: 0,
             hours_ahead: 0,
             keeps_hours: 0,
+            archives: false,
             backs_up: false,
             seed: self.seed,
             rounds: self.rounds.clone(),

@@ -1,11 +1,24 @@
 //! The past: every state within retention can be read, and what is older says so.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crosslatch::config::Limits;
+use crosslatch::coordinator;
+use crosslatch::engine::assembly::{Foundation, Parts};
+use crosslatch::engine::{Brief, Durability, Engine, IdSource};
 use crosslatch::error::Error;
 use crosslatch::message::AccountBalances;
 use crosslatch::request::{Action, Command, Outcome, Request, Transact, Write};
+use crosslatch::store::retention::Retention;
+use crosslatch::store::rocks;
 use crosslatch::types::{CommitSeq, Key, Time, Token};
 
-use crate::support::{ETH, SOL, account, deposit, fresh, fresh_id, leg, prepare, resolve, swap};
+use crate::clock::TrapClock;
+use crate::support::{
+    ETH, SOL, account, deposit, fresh, fresh_id, leg, opening, prepare, resolve, scratch, swap,
+};
 use crate::venue::{Venue, receipt};
 
 const HOUR_MS: u64 = 3_600_000;
@@ -122,4 +135,76 @@ fn the_past_can_be_asked_for_by_seq_and_by_time_and_says_why() {
     let outcome = venue.send(fresh([deposit(0, ETH, 1)])).remove(0);
     receipt(outcome);
     venue.end();
+}
+
+/// An engine whose past is dropped when this test says so.
+fn engine_by_hand(data: &Path, clock: Arc<TrapClock>) -> (Engine, Retention, Vec<JoinHandle<()>>) {
+    let opened = rocks::open(data, Durability::Sync).expect("it opens");
+    let foundation = Foundation {
+        journal: opened.store.clone(),
+        versions: opened.store,
+        log: Box::new(opened.log),
+        mark: opened.mark,
+        clock,
+        ids: IdSource::default(),
+    };
+    let limits = Limits { shards: 1, ..Limits::default() };
+    let (engine, parts) = Parts::assemble(limits, foundation).expect("it recovers");
+    let Parts { coordinator, shards, matchers, mut log, mut materializer, retention, .. } = parts;
+    let mut threads = vec![
+        std::thread::spawn(move || materializer.run().expect("it folds")),
+        std::thread::spawn(move || log.run().expect("it writes")),
+    ];
+    for mut shard in shards {
+        threads.push(std::thread::spawn(move || shard.run().expect("it votes")));
+    }
+    for mut matcher in matchers {
+        threads.push(std::thread::spawn(move || matcher.run().expect("it matches")));
+    }
+    let mut coordinator = coordinator::Actor::new(coordinator);
+    threads.push(std::thread::spawn(move || coordinator.run().expect("it decides")));
+    (engine, Retention::new(retention, 1), threads)
+}
+
+#[test]
+fn a_live_snapshot_is_not_dropped_from_under_who_reads_it() {
+    let (room, clock) = (scratch(), Arc::new(TrapClock::default()));
+    let (engine, retention, threads) = engine_by_hand(&room.path().join("data"), clock.clone());
+    let settle = |commands: Vec<Command>| {
+        let answers = engine.submit(fresh(commands)).expect("there is room").wait();
+        let answers = answers.expect("it runs");
+        assert!((0..answers.len()).all(|at| matches!(answers.brief(at), Brief::Settled(_))));
+    };
+    let work = || {
+        for _ in 0..30 {
+            settle(vec![swap([leg(0, 1, ETH, 1), leg(1, 0, SOL, 1)])]);
+        }
+        engine.drain().expect("it runs");
+    };
+    settle(opening(2));
+    settle(vec![deposit(0, ETH, 1_000), deposit(1, SOL, 1_000)]);
+    work();
+    let mut reading = engine.begin().expect("it runs");
+    let pinned = reading.snapshot();
+    let then = engine.balances_at(account(0), pinned).expect("it is now");
+    work();
+    let late = engine.status().durable_seq;
+    clock.pass(2 * HOUR_MS);
+    settle(vec![deposit(1, ETH, 1)]);
+    work();
+    // All up to `late` is more than an hour old; it may be dropped up to the snapshot.
+    assert_eq!(retention.step(), Ok(pinned));
+    assert_eq!(engine.balances_at(account(0), pinned), Ok(then.clone()));
+    let seen = reading.balance(account(0), ETH).expect("its snapshot is there");
+    let eth = then.balances.iter().find(|balance| balance.asset == ETH).expect("it has some");
+    assert_eq!(seen, eth.balance);
+    let below = CommitSeq::new(pinned.get() - 1);
+    assert!(is_expired(engine.balances_at(account(0), below)));
+    drop(reading);
+    assert_eq!(retention.step(), Ok(late));
+    assert!(is_expired(engine.balances_at(account(0), pinned)));
+    assert!(engine.balances_at(account(0), late).is_ok());
+    // Nobody holds the engine any more: its threads end.
+    drop(engine);
+    threads.into_iter().for_each(|thread| thread.join().expect("it ends well"));
 }

@@ -424,8 +424,11 @@ fn some(rng: &mut SmallRng, tokens: &[Token], orders: &[RequestId]) -> Command {
     }
 }
 
-/// Available and held, of each account and asset.
-fn funds(venue: &Venue) -> Vec<(u64, [(u128, u128); 2])> {
+/// Available and held, of each of two assets.
+type Funds = [(u128, u128); 2];
+
+/// The same of each account.
+fn funds(venue: &Venue) -> Vec<(u64, Funds)> {
     (0..4).map(|number| (number, [ETH, SOL].map(|asset| venue.parts(number, asset)))).collect()
 }
 

@@ -8,6 +8,7 @@ mod child;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod clock;
 mod deaths;
 mod deposits;

@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crosslatch::store::{CommitLog, Durability, VersionStore, rocks};
+use crosslatch::types::CommitSeq;
+
 use super::http::Client;
 use super::people::*;
 use super::process::Server;
@@ -127,4 +130,33 @@ fn what_cannot_be_read_is_said_to_be_so() {
     get("1/history?after=1&after=2", 400, "malformed", "after");
     get("1/balances?at_time=yesterday", 400, "malformed", "at_time");
     get("1/balances?at=1&at_time=2026-01-31T12:00:00Z", 400, "malformed", "at_time");
+}
+
+#[test]
+fn what_has_expired_says_since_when_there_is_something() {
+    let (data, server, mut client) = started();
+    live(&mut client);
+    // The version store must have it: a stop sees to that.
+    server.ask_to_stop();
+    assert_eq!(server.wait().code(), Some(0));
+    let horizon = CommitSeq::new(10);
+    let mut opened = rocks::open(data.path(), Durability::Sync).expect("nobody has it");
+    opened.store.collect_garbage(horizon).expect("it forgets");
+    opened.log.stop().expect("it closes");
+    drop(opened);
+    let server = Server::start(data.path());
+    let mut client = server.client();
+    for path in ["balances?at=9", "history?after=9", "balances?at_time=2001-01-01T00:00:00Z"] {
+        let expired = client.get(&format!("/v1/accounts/1/{path}"));
+        let expired = expired.problem(410, "history_expired", "");
+        assert_eq!(expired["oldest"], "10", "{path}: {expired}");
+        assert_eq!(expired["status"], "rejected");
+    }
+    let then = client.get("/v1/accounts/1/balances?at=10").with(200);
+    assert_eq!(then["balances"][0]["held"], "20");
+    for path in ["/v1/accounts/1/history", "/v1/accounts/1/history?after=10"] {
+        assert_eq!(told(&mut client, path).0, ALL[4..], "what is asked for without a seq is there");
+    }
+    // Receipts do not expire.
+    assert_eq!(client.get(&format!("/v1/requests/{}", id(1))).with(200)["status"], "settled");
 }

@@ -8,11 +8,14 @@ mod people;
 #[expect(dead_code, reason = "no server here has an edge of its own")]
 mod process;
 
+mod archive;
 mod bodies;
 mod directory;
 mod history;
+mod listings;
 mod lives;
 mod machines;
+mod operate;
 mod orders;
 mod prepared;
 mod swaps;

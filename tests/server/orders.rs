@@ -19,19 +19,19 @@ fn market(more: Value) -> Value {
     body
 }
 
-fn open_market(client: &mut Client) {
+pub(super) fn open_market(client: &mut Client) {
     client.put("/v1/accounts/4", &links(&[(101, USDC_SOL)])).with(200);
     client.put("/v1/markets/ETH-SOL", &market(json!({}))).with(200);
 }
 
-fn venue() -> (TempDir, Server, Client) {
+pub(super) fn venue() -> (TempDir, Server, Client) {
     let (data, server, mut client) = started();
     open_market(&mut client);
     (data, server, client)
 }
 
 /// A limit order in ETH-SOL, of which some members are others.
-fn order(n: u64, account: u64, side: &str, more: Value) -> Value {
+pub(super) fn order(n: u64, account: u64, side: &str, more: Value) -> Value {
     let mut body = json!({"request_id": id(n), "account": account, "market": "ETH-SOL",
                           "side": side, "type": "limit", "price": "20", "quantity": "100"});
     let members = body.as_object_mut().expect("an object");
@@ -54,7 +54,7 @@ fn delete(client: &mut Client, path: &str, n: u64) -> Reply {
     client.send("DELETE", path, &[("Idempotency-Key", &id(n))], b"")
 }
 
-fn cancel(client: &mut Client, of: u64, n: u64) -> Reply {
+pub(super) fn cancel(client: &mut Client, of: u64, n: u64) -> Reply {
     delete(client, &format!("/v1/orders/{}", id(of)), n)
 }
 
@@ -518,19 +518,27 @@ fn books_orders_and_trades_are_seen() {
         (Some(2), &Value::Null)
     );
     let first = json!({
+        "trade_id": format!("{}.0", taken["commit_seq"].as_str().expect("a seq")),
         "seq": taken["commit_seq"], "time": taken["time"], "side": "buy", "price": "30",
         "quantity": "100", "notional": "300", "request_id": id(14), "maker_order_id": id(10),
         "maker_account": 1, "taker_fee": "6", "maker_fee": "3",
     });
     assert_eq!(trades["trades"][0], first);
     let page = client.get("/v1/markets/ETH-SOL/trades?limit=1").with(200);
-    assert_eq!((&page["trades"], &page["next"]), (&trades["trades"], &taken["commit_seq"]));
+    assert_eq!((&page["trades"], &page["next"]), (&json!([first]), &first["trade_id"]));
+    let after = first["trade_id"].as_str().expect("a trade");
+    let rest = client.get(&format!("/v1/markets/ETH-SOL/trades?limit=1&after={after}")).with(200);
+    assert_eq!((&rest["trades"], &rest["next"]), (&json!([trades["trades"][1]]), &Value::Null));
     let seq = taken["commit_seq"].as_str().expect("a seq");
     let none = client.get(&format!("/v1/markets/ETH-SOL/trades?after={seq}")).with(200);
     assert_eq!(none["trades"], json!([]));
-    for (query, field) in
-        [("book?depth=0", "depth"), ("trades?limit=1001", "limit"), ("trades?after=99", "after")]
-    {
+    for (query, field) in [
+        ("book?depth=0", "depth"),
+        ("trades?limit=1001", "limit"),
+        ("trades?after=99", "after"),
+        ("trades?after=99.1", "after"),
+        ("trades?after=1.x", "after"),
+    ] {
         let path = format!("/v1/markets/ETH-SOL/{query}");
         client.get(&path).problem(400, "malformed", field);
     }
@@ -569,10 +577,10 @@ fn orders_are_looked_up_while_they_stand_and_after() {
         body["orders"].as_array().expect("a list").clone()
     };
     let all = list(&mut client, "");
-    assert_eq!((all.len(), &all[0]), (2, &open));
+    assert_eq!((all.len(), &all[1]), (2, &open));
     assert_eq!(list(&mut client, "&status=open&market=ETH-SOL"), all);
-    assert_eq!(list(&mut client, "&status=new"), all[1..]);
-    assert_eq!(list(&mut client, "&status=partially_filled"), all[..1]);
+    assert_eq!(list(&mut client, "&status=new"), all[..1]);
+    assert_eq!(list(&mut client, "&status=partially_filled"), all[1..]);
     cancel(&mut client, 10, 14).with(200);
     let over = client.get(&path).with(200);
     assert_eq!((&over["status"], &over["reason"]), (&json!("canceled"), &json!("asked")));
@@ -580,12 +588,13 @@ fn orders_are_looked_up_while_they_stand_and_after() {
     let server = Server::start(data.path());
     let mut client = server.client();
     assert_eq!(client.get(&path).with(200), over);
-    assert_eq!(list(&mut client, ""), all[1..]);
+    assert_eq!(list(&mut client, "&status=open"), all[..1]);
+    assert_eq!(list(&mut client, ""), [all[0].clone(), over]);
     client.get(&format!("/v1/orders/{}", id(13))).problem(404, "unknown_order", "id");
     client.get("/v1/orders/x").problem(400, "malformed", "id");
     client.get("/v1/orders?account=9").problem(404, "unknown_account", "account");
     client.get("/v1/orders?account=1&market=NO").problem(404, "unknown_market", "market");
-    client.get("/v1/orders?account=1&status=filled").problem(400, "malformed", "status");
+    client.get("/v1/orders?account=1&status=done").problem(400, "malformed", "status");
     client.get("/v1/orders").problem(400, "malformed", "account");
 }
 

@@ -18,6 +18,7 @@ use crosslatch::types::{
     AccountId, AssetId, Balance, BalanceKey, CommitSeq, Key, RequestId, Subject, Token,
 };
 
+use crate::keys::Keys;
 use crate::memory::{Memory, Seen};
 use crate::orders::Orders;
 use crate::support::{account, leg};
@@ -56,6 +57,7 @@ pub struct Habits {
     pub seed: u64,
     pub workload: Workload,
     pub orders: Orders,
+    pub keys: Keys,
     pub batch_max: u64,
 }
 
@@ -152,10 +154,10 @@ impl Client {
             Waiting::Again(requests) => ask(engine, memory, requests),
             Waiting::Answers(requests, pending) => match pending.try_wait() {
                 Err(pending) => impatient(memory, requests, pending),
-                Ok(Ok(answers)) => {
-                    memory.answered(engine, &requests, &answers);
-                    Waiting::Nothing
-                }
+                Ok(Ok(answers)) => match memory.answered(engine, &requests, &answers) {
+                    hidden if hidden.is_empty() => Waiting::Nothing,
+                    hidden => Waiting::Again(hidden),
+                },
                 Ok(Err(_)) => Waiting::Again(requests),
             },
             Waiting::Decided(transaction, reads) => decide(engine, memory, *transaction, reads),
@@ -246,12 +248,17 @@ fn new_requests(
     let mut requests = Vec::new();
     for place in 0..count {
         let past = Remembered { engine, memory };
-        let command = if rng.random_range(0..100) < habits.orders.percent {
+        let command = if let Some(command) = habits.keys.command(rng) {
+            command
+        } else if rng.random_range(0..100) < habits.orders.percent {
             habits.orders.command(rng, memory)
         } else {
             habits.workload.command(rng, &past)
         };
         let mut request = Request::new(habits.id(rng, millis, number, place), command);
+        if !request.command.is_directory() {
+            request.caller = habits.keys.caller(rng);
+        }
         if rng.random_bool(0.05) {
             let soon = memory.now().get() + rng.random_range(0..500_000);
             request.deadline = crosslatch::types::Time::new(soon);

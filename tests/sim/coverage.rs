@@ -46,6 +46,7 @@ coverage! {
     orders, amendments, cancels, cancels_of_all, ends_of_orders, trades, trades_of_many, self_trades,
     switches, halted, unknown_orders, would_take, out_of_band, named_twice, full_books,
     invalid_orders, too_dear, orders_waited_too_long, restored,
+    by_key, keys, revocations, operations, forbidden, restricted, unknown_tokens, hidden,
     crashes, powers, failed_starts, jumps,
     appends, folds, killed_writes, failed_writes, slow_writes, full_disks, lost_folds, lost_groups,
     old_marks,

@@ -17,9 +17,12 @@ use std::task::{Context, Poll, Waker};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
+use crosslatch::engine::{Engine, OrderView};
 use crosslatch::error::Error;
+use crosslatch::market::Standing;
 use crosslatch::request::{Action, Command, Outcome, Purpose, Request, Resolve};
-use crosslatch::types::{CommitSeq, RequestId, Time, Token};
+use crosslatch::store::account_orders::Asked;
+use crosslatch::types::{CommitSeq, Operation, RequestId, Time, Token};
 
 /// Longer than any order stands by itself.
 const GTD_NANOS_MAX: u64 = 11_000_000_000;
@@ -47,6 +50,8 @@ pub fn judge(mut world: World, rng: &mut SmallRng) -> (Coverage, u64) {
     let mut replayed = BTreeSet::new();
     replay(&world, &mut oracle, &mut replayed);
     assert!(oracle.seen_books.is_empty(), "all of it was reached and compared");
+    let normal = Command::Operate(Operation::Normal);
+    world.ask(&[Request::new(RequestId::new(1 << 93), normal)]);
     end_holds(&mut world, &oracle);
     replay(&world, &mut oracle, &mut replayed);
     end_orders(&mut world, &mut oracle);
@@ -101,6 +106,7 @@ fn end_orders(world: &mut World, oracle: &mut Oracle) {
     let books = node.books();
     oracle.catch_up(&node.engine, node.engine.status().durable_seq);
     assert_eq!(books, oracle.books.standings(), "the books in the end");
+    check_lists(&engine_of(world), oracle);
     world.clock.pass(GTD_NANOS_MAX);
     world.settle();
     let engine = world.node.as_ref().expect("it runs").engine.clone();
@@ -112,6 +118,35 @@ fn end_orders(world: &mut World, oracle: &mut Oracle) {
     });
     for all in all.collect::<Vec<_>>().chunks(3) {
         world.ask(all);
+    }
+}
+
+fn engine_of(world: &World) -> Engine {
+    world.node.as_ref().expect("it runs").engine.clone()
+}
+
+/// The lists of each account's orders, page by page: all of them, and those that stand.
+fn check_lists(engine: &Engine, oracle: &Oracle) {
+    for number in (0..6).filter(|number| engine.directory().has_account(account(*number))) {
+        let account = account(number);
+        for open in [false, true] {
+            let of = oracle
+                .books
+                .placed()
+                .filter(|(of, _, is_open)| *of == account && (*is_open || !open));
+            let expected: BTreeMap<_, _> = of.map(|(_, order, is_open)| (order, is_open)).collect();
+            let (mut listed, mut before) = (Vec::new(), Some(CommitSeq::new(u64::MAX)));
+            while let Some(next) = before {
+                let asked = Asked { account, market: None, before: next, open, limit: 3 };
+                let page = engine.account_orders(asked, None).expect("it runs");
+                listed.extend(page.orders);
+                before = page.next;
+            }
+            assert!(listed.is_sorted_by(|a, b| a.since > b.since), "newest first, each once");
+            let is_open = |view: &OrderView| (view.order, view.standing == Standing::Open);
+            let listed: BTreeMap<RequestId, bool> = listed.iter().map(is_open).collect();
+            assert_eq!(listed, expected, "the orders of {account}, only open {open}");
+        }
     }
 }
 
@@ -142,6 +177,7 @@ fn check_now(world: &mut World, oracle: &mut Oracle) {
     oracle.catch_up(&engine, engine.status().durable_seq);
     assert_eq!(oracle.open_holds().count(), 0, "every hold has ended");
     assert_eq!(oracle.books.open().count(), 0, "every order has ended");
+    check_lists(&engine, oracle);
     oracle.check_held();
     let node = world.node.as_ref().expect("it runs");
     assert_eq!(node.held(), (0, 0), "holds leak, or somebody waits for one");
@@ -248,6 +284,13 @@ fn count(world: &mut World, oracle: &Oracle) {
     coverage.conflicts += of("conflict");
     coverage.lock_timeouts += of("lock_timeout");
     coverage.short += of("insufficient_funds");
+    coverage.by_key += of("by_key");
+    coverage.keys += of("key");
+    coverage.revocations += of("key_revoke");
+    coverage.operations += of("operate");
+    coverage.forbidden += of("forbidden");
+    coverage.restricted += of("restricted");
+    coverage.unknown_tokens += of("unknown_token");
     coverage.orders += of("order");
     coverage.amendments += of("amend");
     coverage.cancels += of("cancel");

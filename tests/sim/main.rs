@@ -26,6 +26,7 @@ mod clock;
 mod coverage;
 mod disk;
 mod judge;
+mod keys;
 mod memory;
 mod node;
 mod orders;

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crosslatch::access::Caller;
 use crosslatch::clock::Clock;
 use crosslatch::engine::{Answers, Audit, Engine};
 use crosslatch::error::Reject;
 use crosslatch::market::Standing;
 use crosslatch::message::{AccountBalances, ManyBalances};
-use crosslatch::request::{Command, Outcome, Receipt, Request};
+use crosslatch::request::{Command, Outcome, Receipt, Refusal, Request};
 use crosslatch::types::{
     AccountId, Balance, BalanceKey, CommitSeq, Key, MarketId, RequestId, Time, Token,
 };
@@ -166,7 +167,16 @@ impl Memory {
     }
 
     /// Answers have come.
-    pub fn answered(&mut self, engine: &Engine, requests: &[Request], answers: &Answers) {
+    ///
+    /// Returns what was answered with nothing, because whoever asked may not know what became of it any
+    /// more: that can be asked for again by somebody who is trusted.
+    pub fn answered(
+        &mut self,
+        engine: &Engine,
+        requests: &[Request],
+        answers: &Answers,
+    ) -> Vec<Request> {
+        let mut hidden = Vec::new();
         assert_eq!(answers.len(), requests.len());
         let durable = engine.status().durable_seq;
         for (place, request) in requests.iter().enumerate() {
@@ -176,6 +186,12 @@ impl Memory {
             assert!(seq <= durable, "answered before it was durable: {outcome:?}");
             if is_malformed(&outcome) {
                 self.stories.get_mut(&request.id).expect("it was asked for").malformed = true;
+                continue;
+            }
+            if is_hidden(&outcome) {
+                assert_ne!(request.caller, Caller::Trusted, "{request:?}");
+                self.coverage.hidden += 1;
+                hidden.push(request.clone().by(Caller::Trusted));
                 continue;
             }
             self.check_real_time(request, &outcome);
@@ -193,6 +209,7 @@ impl Memory {
                 }
             }
         }
+        hidden
     }
 
     /// What was asked for after something was answered happens after it.
@@ -237,6 +254,15 @@ fn placed(outcome: &Outcome) -> Option<(RequestId, MarketId)> {
     let last = settlement.orders.last()?;
     let stands = last.order == receipt.request_id && last.standing == Standing::Open;
     stands.then_some((last.order, settlement.market))
+}
+
+/// Whether it says nothing but that whoever asks may not: it is not in the journal.
+fn is_hidden(outcome: &Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Rejected(Refusal { reject: Reject::Forbidden { .. }, time, .. })
+            if *time == Time::default()
+    )
 }
 
 fn is_malformed(outcome: &Outcome) -> bool {

@@ -7,6 +7,9 @@ use crosslatch::market::OrderState;
 use crosslatch::market::order::Price;
 use crosslatch::message::BalanceNow;
 use crosslatch::request::Hold;
+use crosslatch::store::account_orders::{
+    Asked, Folded, FoldedOrders, Placed, decode_open, decode_placed, newest_open,
+};
 use crosslatch::store::keys::{self, IdIndex, KeyKind};
 use crosslatch::store::orders::{self, StoredOrder};
 use crosslatch::store::versions::{self, PackReader};
@@ -70,6 +73,35 @@ impl State {
         let prefix = keys::id_v7_prefix(index, millis);
         behind(rows, &prefix, &prefix)
             .find_map(|row| outcomes::find(index, row, id).expect("a row of this kind"))
+    }
+
+    fn order_state(&self, order: RequestId) -> Option<OrderState> {
+        let key = keys::order_state(order);
+        let value = self.rows[OUTCOMES].get(&key[..])?;
+        Some(orders::decode_state(&key, value).expect("a state").1)
+    }
+
+    fn orders_of(&self, asked: &Asked, skip: &dyn Fn(RequestId) -> bool) -> FoldedOrders {
+        let rows = &self.rows[OUTCOMES];
+        let (placed, more) = if asked.open {
+            let rows = of_kind(rows, KeyKind::OpenOf);
+            let all = rows.map(|(key, value)| decode_open(key, value).expect("a row of this kind"));
+            let of_account = all.filter(|(account, _)| *account == asked.account);
+            newest_open(of_account.map(|(_, placed)| placed).collect(), asked, skip)
+        } else {
+            let rows = of_kind(rows, KeyKind::PlacedBy);
+            let all =
+                rows.map(|(key, value)| decode_placed(key, value).expect("a row of this kind"));
+            let of_account = all.filter(|(account, _)| *account == asked.account);
+            newest_open(of_account.map(|(_, placed)| placed).collect(), asked, &|_| false)
+        };
+        let folded = |placed: Placed| {
+            let ended = || self.block_of_id(IdIndex::Ended, placed.order).map(Folded::EndedIn);
+            let open = self.order_state(placed.order).map(Folded::Open);
+            (placed, open.or_else(ended).unwrap_or(Folded::AtOnce))
+        };
+        let orders = placed.into_iter().map(folded).collect();
+        FoldedOrders { applied: self.applied.outcomes.seq, orders, more }
     }
 }
 
@@ -166,15 +198,19 @@ impl VersionStore for Disk {
     }
 
     fn open_order(&self, order: RequestId) -> Result<Option<OrderState>, StoreError> {
-        self.read(|state| {
-            let key = keys::order_state(order);
-            let value = state.rows[OUTCOMES].get(&key[..])?;
-            Some(orders::decode_state(&key, value).expect("a state").1)
-        })
+        self.read(|state| state.order_state(order))
     }
 
     fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError> {
         self.read(|state| state.block_of_id(IdIndex::Ended, order))
+    }
+
+    fn orders_of(
+        &self,
+        asked: &Asked,
+        skip: &dyn Fn(RequestId) -> bool,
+    ) -> Result<FoldedOrders, StoreError> {
+        self.read(|state| state.orders_of(asked, skip))
     }
 
     fn trades_after(

@@ -23,6 +23,7 @@ use crosslatch::types::{CommitSeq, RequestId};
 use crate::clients::{Client, Habits};
 use crate::clock::SimClock;
 use crate::disk::{Disk, Mischief, is_crash};
+use crate::keys::Keys;
 use crate::memory::Memory;
 use crate::node::{Move, Node};
 use crate::orders::Orders;
@@ -192,6 +193,12 @@ impl World {
             // Orders and amendments meet exclusive holds.
             (workload.modes_percent, workload.exclusive_percent) = (80, 80);
         }
+        let keys = Keys::new(workload.accounts, plan.seed, &mut rng);
+        if keys.percent > 0 && rng.random_bool(0.5) {
+            // Keys change while what was asked under them waits for exclusive holds.
+            (workload.modes_percent, workload.exclusive_percent) = (80, 80);
+            limits.lock_wait_ms = 5_000;
+        }
         let mut clients: Vec<Vec<u64>> = vec![Vec::new(); plan.clients];
         for (place, number) in plan.wants.iter().enumerate() {
             clients[place % plan.clients].push(*number);
@@ -205,6 +212,7 @@ impl World {
                 seed: plan.seed,
                 workload,
                 orders,
+                keys,
                 batch_max: rng.random_range(1..=8),
             },
             clients: clients.into_iter().map(Client::new).collect(),
@@ -241,6 +249,8 @@ impl World {
         let deposits = (0..accounts)
             .flat_map(|number| [ETH, SOL, USDC].map(|asset| deposit(number, asset, funds)));
         let markets = self.habits.orders.opening();
+        let keys = self.habits.keys.opening(&mut self.rng);
+        let markets = markets.chain(keys);
         let commands: Vec<_> =
             opening(accounts).into_iter().chain(markets).chain(deposits).collect();
         let commands = commands.into_iter().zip(1..);

@@ -64,7 +64,8 @@ pub fn standings<'a>(markets: impl IntoIterator<Item = &'a Market>) -> Standings
 
 impl fmt::Debug for Books {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} open: {:?}", self.open().count(), self.standings())
+        let (open, placed) = (self.open().count(), self.placed().count());
+        write!(f, "{open} open of {placed}: {:?}", self.standings())
     }
 }
 
@@ -120,6 +121,12 @@ impl Books {
             let ends = placed.states.last().expect("it stands").ends_at.is_some();
             (placed.account, placed.market, ends)
         })
+    }
+
+    /// Every order that was placed: whose it is, and whether it stands.
+    pub fn placed(&self) -> impl Iterator<Item = (AccountId, RequestId, bool)> + '_ {
+        let orders = self.orders.iter();
+        orders.map(|(order, placed)| (placed.account, *order, placed.is_open))
     }
 
     /// What orders have set aside.

@@ -54,6 +54,12 @@ impl Callers {
         }
     }
 
+    /// How many holds may be open of an account for a caller, if its key limits that.
+    pub(super) fn open_holds(&self, caller: Caller) -> Option<usize> {
+        let key = self.key(caller).ok().flatten()?;
+        Some(key.limits.open_holds as usize).filter(|max| *max > 0)
+    }
+
     /// The key of a caller; an error if it is unknown or revoked.
     pub(super) fn key(&self, caller: Caller) -> Result<Option<&ApiKey>, ()> {
         match caller {

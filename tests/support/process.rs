@@ -48,6 +48,14 @@ impl Server {
         Self::ready(command)
     }
 
+    /// The same with an archive, to which blocks of the journal go after a second.
+    pub fn start_archiving(data: &Path, archive: &Path) -> Self {
+        let mut command = command(&serve_args(data));
+        command.arg("--journal-archive-dir").arg(archive);
+        command.args(["--journal-archive-after-secs", "1"]);
+        Self::ready(command)
+    }
+
     /// The same where no file may grow beyond `kib`: a disk that is full sooner or later.
     pub fn start_on_small_disk(data: &Path, kib: u32) -> Self {
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
@@ -98,6 +106,11 @@ impl Server {
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ran");
+    }
+
+    /// `kill -9`, by whoever shares it.
+    pub fn kill_now(&self) {
+        kill_process(self.pid(), Signal::KILL).expect("it runs");
     }
 
     pub fn pid(&self) -> Pid {

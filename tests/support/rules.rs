@@ -240,7 +240,7 @@ impl Oracle {
                 for (key, step, amount) in self.steps(command) {
                     self.step_reasons(key, step, amount, &mut reasons);
                 }
-                reasons.extend(self.other_reason(command));
+                reasons.extend(self.other_reason(caller, command));
                 let faults = self.books.faults(command).into_iter();
                 reasons.extend(faults.map(|fault| Reject::Order(fault).code()));
                 reasons
@@ -280,7 +280,7 @@ impl Oracle {
     }
 
     /// The reason that is not about one balance.
-    fn other_reason(&self, command: &Command) -> Option<&'static str> {
+    fn other_reason(&self, caller: Caller, command: &Command) -> Option<&'static str> {
         match command {
             Command::Deposit(to) if self.credit_of(to).is_some() => Some("already_credited"),
             Command::Deposit(to) => {
@@ -290,7 +290,7 @@ impl Oracle {
             }
             Command::Transact(transact) => self.has_changed(transact).then_some("conflict"),
             Command::Prepare(_) | Command::Withdraw(_) => {
-                self.has_no_room(command).then_some("too_many_holds")
+                self.has_no_room(caller, command).then_some("too_many_holds")
             }
             _ => None,
         }
@@ -304,9 +304,10 @@ impl Oracle {
         transact.reads.iter().any(|read| self.version(&read.subject) != read.version)
     }
 
-    fn has_no_room(&self, command: &Command) -> bool {
+    fn has_no_room(&self, caller: Caller, command: &Command) -> bool {
         let limits = &self.limits;
-        let full = |account| self.open_of(account) >= limits.holds_per_account_max;
+        let max = self.callers.open_holds(caller).unwrap_or(usize::MAX);
+        let full = |account| self.open_of(account) >= limits.holds_per_account_max.min(max);
         self.open.len() >= limits.holds_max || self.takes(command).any(|key| full(key.account))
     }
 

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use crosslatch::cli::audit::audit_directory;
 use crosslatch::market::order::{
@@ -18,8 +20,8 @@ use crate::support::{ETH, SOL, USDC, account, fresh_id, leg, scratch, seed, swap
 use crate::venue::{MARKETS, Venue, amend, is_open, limit, place, settlement, specs};
 
 const CALLERS: u64 = 3;
-const ACCOUNTS: u64 = 6;
-const FUNDS: u128 = 20_000;
+pub const ACCOUNTS: u64 = 6;
+pub const FUNDS: u128 = 20_000;
 const LIVES: u64 = 3;
 
 /// Requests of each caller in each life, if nobody asks for more.
@@ -89,7 +91,7 @@ fn some_request(rng: &mut SmallRng, open: &Open) -> Request {
 
 /// What everybody was told.
 #[derive(Default)]
-struct Told {
+pub struct Told {
     receipts: BTreeMap<CommitSeq, Receipt>,
     refused: BTreeMap<&'static str, u64>,
 }
@@ -269,7 +271,7 @@ fn new_order(spec: &MarketSpec, order: &PlaceOrder) -> NewOrder {
 }
 
 /// Everything that is durable, the engine's own requests included.
-fn receipts(venue: &Venue, from: CommitSeq, told: &Told) -> Vec<Receipt> {
+pub fn receipts(venue: &Venue, from: CommitSeq, told: &Told) -> Vec<Receipt> {
     let last = venue.engine.status().durable_seq;
     let mut all = Vec::new();
     for seq in from.get() + 1..=last.get() {
@@ -286,21 +288,36 @@ fn receipts(venue: &Venue, from: CommitSeq, told: &Told) -> Vec<Receipt> {
 }
 
 fn live(venue: &Venue, seed: u64) -> Told {
+    live_beside(venue, seed, &AtomicBool::new(false), || ()).0
+}
+
+/// The same, and something else meanwhile, which is told when the callers are done.
+pub fn live_beside<T: Send>(
+    venue: &Venue,
+    seed: u64,
+    over: &AtomicBool,
+    beside: impl FnOnce() -> T + Send,
+) -> (Told, T) {
     let open = Open::default();
     let mut told = Told::default();
-    std::thread::scope(|scope| {
+    let beside = std::thread::scope(|scope| {
         let open = &open;
+        let beside = scope.spawn(beside);
         let callers: Vec<_> =
             (0..CALLERS).map(|n| scope.spawn(move || call(venue, seed + n, open))).collect();
-        for caller in callers {
-            let one = caller.join().expect("it does not fail");
+        let told_each: Vec<_> = callers.into_iter().map(ScopedJoinHandle::join).collect();
+        // Also when one of them failed: what goes on beside waits for it.
+        over.store(true, Ordering::Release);
+        for one in told_each {
+            let one = one.expect("it does not fail");
             told.receipts.extend(one.receipts);
             for (code, times) in one.refused {
                 *told.refused.entry(code).or_default() += times;
             }
         }
+        beside.join().expect("it does not fail")
     });
-    told
+    (told, beside)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crosslatch::market::Standing;
 use crosslatch::market::order::{Ended, Level, Price, Side};
 use crosslatch::request::{Action, Command, OrderType, Outcome, PlaceOrder, Request, Stands};
+use crosslatch::store::order_reads::TradeId;
 use crosslatch::types::{Amount, MarketId, Token};
 
 use crate::support::{
@@ -226,11 +227,11 @@ fn books_orders_and_trades_are_shown_as_they_are() {
         assert_eq!(standing(taker), (Standing::Filled, 2, 0));
         assert_eq!(standing(high), (Standing::Ended(Ended::Canceled), 0, 2));
         assert_eq!(venue.engine.order(fresh_id()), Ok(None));
-        let trades = venue.engine.trades(market, before, 10).expect("it runs");
+        let trades = venue.engine.trades(market, TradeId::end_of(before), 10).expect("it runs");
         assert_eq!(trades.len(), 1);
         assert_eq!((trades[0].taker, trades[0].fill.maker), (taker, low));
         assert_eq!((trades[0].taker_side, trades[0].fill.lots.0), (Side::Buy, 2));
-        assert_eq!(venue.engine.trades(market, trades[0].seq, 10), Ok(vec![]));
+        assert_eq!(venue.engine.trades(market, trades[0].id, 10), Ok(vec![]));
     };
     check(&venue);
     venue.engine.drain().expect("it folds");

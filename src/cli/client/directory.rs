@@ -68,6 +68,7 @@ enum AccountAction {
     /// Creates an account, or adds links to it.
     Put {
         /// Its number.
+        #[arg(value_parser = words::account)]
         account: u64,
         /// An address of the account; may be given several times.
         #[arg(long, value_name = "CHAIN=ADDRESS", value_parser = words::link)]
@@ -78,6 +79,7 @@ enum AccountAction {
     /// Shows an account with its links.
     Show {
         /// Its number.
+        #[arg(value_parser = words::account)]
         account: u64,
     },
 }

@@ -1,12 +1,15 @@
 //! One HTTP call, and the two ways in which it can stay without an answer.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio_rustls::rustls as tls;
-use ureq::{Agent, Error};
+use ureq::config::{Config, ConfigBuilder};
+use ureq::http::{Request, Response};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body, Error};
 
 use crate::types::RequestId;
 
@@ -51,6 +54,13 @@ pub(super) struct Call<'a> {
     pub(super) id: Option<RequestId>,
 }
 
+impl<'a> Call<'a> {
+    /// A look at that path.
+    pub(super) const fn get(path: &'a str) -> Self {
+        Self { method: Method::Get, path, body: None, id: None }
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -63,7 +73,7 @@ pub(super) struct Answer {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(super) enum Unanswered {
+pub(in crate::cli) enum Unanswered {
     /// There is no server: nothing was sent.
     Unreachable(String),
     /// It was sent, or may have been.
@@ -79,23 +89,42 @@ impl fmt::Display for Unanswered {
     }
 }
 
+/// What comes of asking for a stream.
+pub(super) enum Streamed {
+    /// The stream, to be read to its end.
+    Body(Box<dyn Read>),
+    /// Why there is none.
+    Problem(Value),
+}
+
+/// Asks the server at `url` for a stream, which may last for ever, as whom `access` says.
+///
+/// # Errors
+/// No answer, or something that no server of this kind says.
+pub(super) fn stream(url: &str, access: &AccessArgs, path: &str) -> Result<Streamed, Unanswered> {
+    let config = config(access)?;
+    let config =
+        config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
+    let mut response = run(config, url, access, &Call::get(path))?;
+    if response.status().is_success() {
+        return Ok(Streamed::Body(Box::new(response.into_body().into_reader())));
+    }
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let problem = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    let problem: Option<Value> = problem.filter(|body: &Value| body["code"].is_string());
+    problem.map(Streamed::Problem).ok_or_else(|| {
+        Unanswered::Broken(format!("what answered with status {status} is no server of this kind"))
+    })
+}
+
 /// Makes a call to the server at `url`, as whom `access` says.
 ///
 /// # Errors
 /// No answer, or something that no server of this kind says.
 pub(super) fn send(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<Answer, Unanswered> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(PATIENCE))
-        // A loopback address is no business of a proxy's.
-        .proxy(None)
-        // Nobody but the server that was named is shown a key.
-        .max_redirects(0)
-        .tls_config(access.tls().map_err(Unanswered::Unreachable)?)
-        .build();
-    let agent = Agent::new_with_config(config);
-    let request = request(url, access, call).map_err(Unanswered::Unreachable)?;
-    let mut response = agent.run(request).map_err(|error| unanswered(&error))?;
+    let config = config(access)?.timeout_global(Some(PATIENCE)).build();
+    let mut response = run(config, url, access, call)?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
     let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
@@ -110,19 +139,36 @@ pub(super) fn send(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<An
     Ok(Answer { is_done, body, text })
 }
 
-fn request(
+/// What holds of every call.
+fn config(access: &AccessArgs) -> Result<ConfigBuilder<AgentScope>, Unanswered> {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        // A loopback address is no business of a proxy's.
+        .proxy(None)
+        // Nobody but the server that was named is shown a key.
+        .max_redirects(0);
+    Ok(config.tls_config(access.tls().map_err(Unanswered::Unreachable)?))
+}
+
+fn run(
+    config: Config,
     url: &str,
     access: &AccessArgs,
     call: &Call<'_>,
-) -> Result<ureq::http::Request<String>, String> {
+) -> Result<Response<Body>, Unanswered> {
+    let agent = Agent::new_with_config(config);
+    let request = request(url, access, call).map_err(Unanswered::Unreachable)?;
+    agent.run(request).map_err(|error| unanswered(&error))
+}
+
+fn request(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<Request<String>, String> {
     let is_bodiless = matches!(call.method, Method::Get | Method::Delete);
     let body = call.body.as_ref().filter(|_| !is_bodiless).map(Value::to_string);
     let body = body.unwrap_or_default();
     let (method, target) = (call.method.name(), call.path);
     let request_id = call.id.map(|id| id.to_string()).unwrap_or_default();
     let sent = Sent { url, method, target, body: &body, request_id: &request_id };
-    let mut request =
-        ureq::http::Request::builder().method(method).uri(format!("{url}{}", call.path));
+    let mut request = Request::builder().method(method).uri(format!("{url}{}", call.path));
     for (name, value) in access.headers(&sent)? {
         request = request.header(name, value);
     }
@@ -133,6 +179,27 @@ fn request(
         request = request.header("content-type", "application/json");
     }
     request.body(body).map_err(|error| error.to_string())
+}
+
+/// Fetches a page that is text, as metrics are.
+///
+/// # Errors
+/// No answer within `patience`, or one that is not of success.
+pub(in crate::cli) fn text(
+    url: &str,
+    access: &AccessArgs,
+    path: &str,
+    patience: Duration,
+) -> Result<String, Unanswered> {
+    let config = config(access)?.timeout_global(Some(patience)).build();
+    let mut response = run(config, url, access, &Call::get(path))?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
+    match status.is_success() {
+        true => Ok(text),
+        false => Err(Unanswered::Broken(format!("{path} was answered with status {status}"))),
+    }
 }
 
 fn unanswered(error: &Error) -> Unanswered {
@@ -195,11 +262,7 @@ mod tests {
     }
 
     fn get(url: &str) -> Result<Answer, Unanswered> {
-        send(
-            url,
-            &AccessArgs::default(),
-            &Call { method: Method::Get, path: "/livez", body: None, id: None },
-        )
+        send(url, &AccessArgs::default(), &Call::get("/livez"))
     }
 
     #[test]

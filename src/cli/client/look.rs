@@ -9,7 +9,7 @@ use crate::types::RequestId;
 
 use super::ServerArgs;
 use super::http::{Call, Method};
-use super::words::{decoded, key_segment, segment};
+use super::words::{self, decoded, key_segment, segment};
 
 /// `crosslatch receipt`.
 #[derive(Debug, Args)]
@@ -26,6 +26,7 @@ pub struct BalanceArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// As of that seq.
     #[arg(long, value_name = "SEQ", conflicts_with = "at_time")]
@@ -41,6 +42,7 @@ pub struct HistoryArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// Of one asset only.
     #[arg(long, value_name = "NAME")]

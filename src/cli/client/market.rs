@@ -116,10 +116,10 @@ pub struct TradesArgs {
     server: ServerArgs,
     /// The market.
     market: String,
-    /// What came after that seq: the `next` of the page before.
-    #[arg(long, value_name = "SEQ")]
-    after: Option<u64>,
-    /// Requests with trades on a page, 1 to 1000 [default: 100]
+    /// What came after that trade: the `next` of the page before. Or after all trades of a seq.
+    #[arg(long, value_name = "TRADE|SEQ")]
+    after: Option<String>,
+    /// Trades on a page, 1 to 1000 [default: 100]
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 }
@@ -180,7 +180,7 @@ fn as_ladder(book: &mut Value) {
 /// Standard output cannot be written to.
 pub(super) fn trades(args: TradesArgs) -> anyhow::Result<ExitCode> {
     let TradesArgs { server, market, after, limit } = args;
-    let parameters = [("after", text(after)), ("limit", text(limit))];
+    let parameters = [("after", after), ("limit", text(limit))];
     server.get(&with_query(path(&market, "/trades"), parameters))
 }
 

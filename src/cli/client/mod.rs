@@ -12,13 +12,16 @@
 mod api_key;
 pub(super) mod backup;
 mod directory;
-mod http;
+mod events;
+mod hints;
+pub(super) mod http;
 mod look;
 mod market;
 mod operate;
 mod order;
 mod settle;
 mod show;
+mod status;
 pub(super) mod target;
 mod value;
 mod words;
@@ -34,6 +37,7 @@ use serde_json::{Map, Value};
 use crate::clock::{Clock, SystemClock};
 use crate::types::RequestId;
 
+pub(in crate::cli) use hints::unreachable;
 use http::{Call, Method, Unanswered};
 use target::AccessArgs;
 
@@ -67,6 +71,8 @@ pub enum ClientCommand {
     Market(market::MarketArgs),
     /// Places an order, or shows how orders stand.
     Order(order::OrderArgs),
+    /// Shows an account's orders, those that are over as well.
+    Orders(order::OrdersArgs),
     /// Gives an order another price or quantity.
     Amend(order::AmendArgs),
     /// Ends an order.
@@ -89,6 +95,10 @@ pub enum ClientCommand {
     Value(look::ValueArgs),
     /// Creates API keys, shows, rotates and revokes them.
     Key(api_key::ApiKeyArgs),
+    /// Says whether the server is ready for work; for health checks.
+    Status(status::StatusArgs),
+    /// Prints what happens, one JSON object a line.
+    Events(events::EventsArgs),
 }
 
 /// Runs a client command.
@@ -108,6 +118,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Transaction(args) => settle::transaction(args),
         ClientCommand::Market(args) => market::market(args),
         ClientCommand::Order(args) => order::order(args),
+        ClientCommand::Orders(args) => order::orders(args),
         ClientCommand::Amend(args) => order::amend(args),
         ClientCommand::Cancel(args) => order::cancel(args),
         ClientCommand::CancelAll(args) => order::cancel_all(args),
@@ -119,6 +130,8 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::History(args) => look::history(args),
         ClientCommand::Value(args) => look::value(args),
         ClientCommand::Key(args) => api_key::run(args),
+        ClientCommand::Status(args) => status::status(args),
+        ClientCommand::Events(args) => events::events(args),
     }
 }
 
@@ -134,12 +147,12 @@ pub struct ServerArgs {
         default_value = "http://127.0.0.1:7400",
         value_parser = words::url
     )]
-    url: String,
+    pub(in crate::cli) url: String,
     #[command(flatten)]
-    access: AccessArgs,
+    pub(in crate::cli) access: AccessArgs,
     /// Prints the answer's JSON.
     #[arg(long, global = true)]
-    json: bool,
+    pub(in crate::cli) json: bool,
 }
 
 /// Under which id a change goes.
@@ -154,6 +167,11 @@ impl IdArgs {
     fn id(&self) -> RequestId {
         given_or_fresh(self.request_id)
     }
+}
+
+/// Whether one of the answers to many is a refusal.
+fn is_refused(result: &Value) -> bool {
+    result["status"] == "rejected"
 }
 
 /// The id that is given, or a fresh one. That is said, so that the call can be repeated whatever
@@ -202,10 +220,15 @@ impl ServerArgs {
             Ok(answer) => answer,
             Err(unanswered) => {
                 eprintln!("crosslatch: {unanswered}");
+                if let Unanswered::Unreachable(_) = unanswered {
+                    eprintln!("{}", unreachable(&self.url));
+                }
                 self.say_how_to_ask(id, &unanswered);
                 return Ok(ExitCode::from(FAILED));
             }
         };
+        let parts = answer.body["results"].as_array();
+        let is_partly_refused = parts.is_some_and(|parts| parts.iter().any(is_refused));
         let mut out = stdout().lock();
         if self.json {
             writeln!(out, "{}", answer.text.trim_end())?;
@@ -215,10 +238,20 @@ impl ServerArgs {
         }
         out.flush()?;
         if answer.is_done {
-            return Ok(ExitCode::SUCCESS);
+            return Ok(if is_partly_refused {
+                ExitCode::from(REJECTED)
+            } else {
+                ExitCode::SUCCESS
+            });
         }
         let word = |name: &str| answer.body[name].as_str().unwrap_or_default();
         eprintln!("crosslatch: {}: {}: {}", word("status"), word("code"), word("detail"));
+        if let Some(hint) = hints::of(self, &answer.body) {
+            eprintln!("{hint}");
+        }
+        if word("code") == "recovering" {
+            return Ok(ExitCode::from(FAILED));
+        }
         if word("status") != "failed" {
             return Ok(ExitCode::from(REJECTED));
         }

@@ -1,4 +1,4 @@
-//! `crosslatch order`, `amend`, `cancel` and `cancel-all`.
+//! `crosslatch order`, `orders`, `amend`, `cancel` and `cancel-all`.
 //!
 //! ```text
 //! crosslatch order sell 1 ETH-SOL 10 --price 200     account 1 sells 10, at 200 a lot or better
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::types::{Amount, RequestId};
 
 use super::http::{Call, Method};
-use super::look::with_query;
-use super::words::{Members, members};
-use super::{IdArgs, ServerArgs};
+use super::look::{text, with_query};
+use super::words::{self, Members, members};
+use super::{IdArgs, ServerArgs, is_refused};
 
 /// `crosslatch order`.
 #[derive(Debug, Args)]
@@ -37,22 +37,64 @@ enum OrderAction {
         /// Its id: that of the request which placed it.
         order: RequestId,
     },
-    /// Shows an account's open orders.
+    /// Shows an account's orders, newest first.
     List {
         /// The account.
+        #[arg(value_parser = words::account)]
         account: u64,
-        /// In one market only.
-        #[arg(long, value_name = "NAME")]
-        market: Option<String>,
-        /// `new` or `partially_filled` only.
-        #[arg(long, value_name = "STATUS")]
-        status: Option<String>,
+        #[command(flatten)]
+        which: WhichArgs,
     },
+}
+
+/// Which of an account's orders.
+#[derive(Debug, Args)]
+struct WhichArgs {
+    /// In one market only.
+    #[arg(long, value_name = "NAME")]
+    market: Option<String>,
+    /// Only those that are new, partially_filled, filled, canceled, rejected or expired; or open: the
+    /// first two.
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Placed before that seq: the `next` of the page before.
+    #[arg(long, value_name = "SEQ")]
+    after: Option<u64>,
+    /// Orders on a page, 1 to 1000 [default: 100]
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+impl WhichArgs {
+    fn path(self, account: u64) -> String {
+        let Self { market, status, after, limit } = self;
+        let parameters = [
+            ("account", Some(account.to_string())),
+            ("market", market),
+            ("status", status),
+            ("after", text(after)),
+            ("limit", text(limit)),
+        ];
+        with_query("/v1/orders".into(), parameters)
+    }
+}
+
+/// `crosslatch orders`.
+#[derive(Debug, Args)]
+pub struct OrdersArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The account.
+    #[arg(long)]
+    account: u64,
+    #[command(flatten)]
+    which: WhichArgs,
 }
 
 #[derive(Debug, Args)]
 struct PlaceArgs {
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// The market.
     market: String,
@@ -173,6 +215,7 @@ pub struct CancelAllArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// In one market only.
     #[arg(long, value_name = "NAME")]
@@ -198,12 +241,16 @@ pub(super) fn order(args: OrderArgs) -> anyhow::Result<ExitCode> {
             let call = Call { method: Method::Get, path: &path, body: None, id: None };
             server.ask(call, rename_status)
         }
-        OrderAction::List { account, market, status } => {
-            let account = Some(account.to_string());
-            let parameters = [("account", account), ("market", market), ("status", status)];
-            server.get(&with_query("/v1/orders".into(), parameters))
-        }
+        OrderAction::List { account, which } => server.get(&which.path(account)),
     }
+}
+
+/// Runs `crosslatch orders`.
+///
+/// # Errors
+/// Standard output cannot be written to.
+pub(super) fn orders(args: OrdersArgs) -> anyhow::Result<ExitCode> {
+    args.server.get(&args.which.path(args.account))
 }
 
 /// Runs `crosslatch amend`.
@@ -250,7 +297,7 @@ fn change(
 }
 
 /// What people are shown of a receipt: the order's members beside the request's, and of many
-/// markets one row for each order that ended.
+/// markets one row for each order that ended, and one for each part that was refused.
 fn dress(answer: &mut Value) {
     let Value::Object(receipt) = answer else { return };
     if let Some(mut order) = receipt.remove("order") {
@@ -270,7 +317,19 @@ fn dress(answer: &mut Value) {
             orders.into_iter().map(with).collect::<Vec<Value>>()
         };
         receipt.insert("orders".into(), results.iter().flat_map(of).collect());
+        let refused: Value =
+            results.iter().filter(|result| is_refused(result)).map(refusal).collect();
+        if refused != json!([]) {
+            receipt.insert("refused".into(), refused);
+        }
     }
+}
+
+/// What people are shown of the refusal of one part.
+fn refusal(problem: &Value) -> Value {
+    let told = ["market", "account", "code", "detail", "request_id"];
+    let member = |name: &str| Some((name.to_owned(), problem.get(name)?.clone()));
+    Value::Object(told.into_iter().filter_map(member).collect())
 }
 
 /// `status` is what became of the request; an order's own is its `state`.
@@ -302,12 +361,14 @@ mod tests {
             {"market": "A-B", "orders": [{"order_id": "o"}]},
             {"market": "C-D", "orders": []},
             {"market": "E-F", "orders": [{"order_id": "p"}]},
+            {"status": "rejected", "code": "c", "title": "t", "detail": "d", "request_id": "r"},
         ]});
         dress(&mut receipt);
         assert_eq!(
             receipt,
             json!({"orders": [{"order_id": "o", "market": "A-B"},
-                              {"order_id": "p", "market": "E-F"}]})
+                              {"order_id": "p", "market": "E-F"}],
+                   "refused": [{"code": "c", "detail": "d", "request_id": "r"}]})
         );
     }
 }

@@ -8,13 +8,14 @@ use serde_json::json;
 use crate::types::{Amount, RequestId};
 
 use super::http::Method;
-use super::words::{Members, members};
+use super::words::{self, Members, members};
 use super::{IdArgs, ServerArgs, given_or_fresh};
 
 /// Whose, of what, how much.
 #[derive(Debug, Args)]
 struct TransferArgs {
     /// The account.
+    #[arg(value_parser = words::account)]
     account: u64,
     /// The asset's name.
     asset: String,

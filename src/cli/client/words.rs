@@ -29,7 +29,8 @@ pub(super) fn members(object: Value) -> Members {
 pub(super) fn url(text: &str) -> Result<String, String> {
     let bare = text.trim_end_matches('/');
     let host = bare.strip_prefix("http://").or_else(|| bare.strip_prefix("https://"));
-    let host = host.ok_or("does not begin with http:// or https://")?;
+    let host =
+        host.ok_or("does not begin with http:// or https://, as http://127.0.0.1:7400 does")?;
     if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
         return Err("is not http://HOST:PORT".into());
     }
@@ -40,19 +41,21 @@ pub(super) fn url(text: &str) -> Result<String, String> {
 pub(super) fn leg(text: &str) -> Result<Value, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let [from, to, asset, amount] = parts[..] else {
-        return Err("is not FROM:TO:ASSET:AMOUNT".into());
+        return Err("is not FROM:TO:ASSET:AMOUNT, as in 1:2:ETH:5".into());
     };
     let amount: Amount = amount.parse().map_err(|why| format!("amount {amount:?} {why}"))?;
     Ok(json!({"from": account(from)?, "to": account(to)?, "asset": asset, "amount": amount}))
 }
 
-fn account(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an account number"))
+/// The number of an account.
+pub(super) fn account(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an account number; give a whole number, as in 1"))
 }
 
 /// `CHAIN=ADDRESS`.
 pub(super) fn link(text: &str) -> Result<Value, String> {
-    let (chain, address) = text.split_once('=').ok_or("is not CHAIN=ADDRESS")?;
+    let (chain, address) = text.split_once('=').ok_or("is not CHAIN=ADDRESS, as in 1=0xfB69...")?;
     let chain: u64 = chain.parse().map_err(|_| format!("{chain:?} is not a chain's number"))?;
     Ok(json!({"chain_id": chain, "address": address}))
 }

@@ -91,6 +91,12 @@ pub struct LoadArgs {
     /// Print the report as one JSON object, to standard output or to FILE
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+    /// Write the report as one page of HTML
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Run nothing: compare two kept reports (or arrays of them); the status is 3 if the second is worse
+    #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"], exclusive = true)]
+    pub compare: Option<Vec<PathBuf>>,
     /// Serve /metrics on this address while it runs
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
@@ -291,7 +297,7 @@ fn parse_percentage(text: &str) -> Result<f64, String> {
 }
 
 /// `30s`, `500ms`, `2m`, `1h`; a number alone is seconds.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds_per_unit = match &text[digits.len()..] {
         "ms" => 0.001,

@@ -16,15 +16,18 @@
 mod alarm;
 mod args;
 mod callers;
+mod compare;
 mod cpu;
 mod environment;
 mod flow;
+mod page;
 mod probe;
 mod progress;
 mod reading;
 mod refusals;
 mod report;
 mod runner;
+mod series;
 mod setup;
 mod sidecar;
 mod tally;
@@ -39,6 +42,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+pub(in crate::cli) use args::parse_duration;
 pub use args::{Funds, LoadArgs, Mode, Skew};
 
 use crate::clock::{Clock, SystemClock};
@@ -47,12 +51,14 @@ use crate::metrics::{self, Exporter};
 use crate::types::RequestId;
 
 use alarm::Alarm;
+use compare::Comparison;
 use cpu::CpuTimes;
 use environment::{Environment, disk_bytes, written_bytes};
 use progress::Progress;
 use reading::Reading;
 use report::{Measured, Report, grouped};
 use runner::{Load, Ran};
+use series::Series;
 use sidecar::Sidecar;
 use verify::{BeforeLoad, WasTold};
 use workload::Workload;
@@ -68,6 +74,11 @@ const CHECK_FAILED: u8 = 3;
 /// # Errors
 /// The engine or the disk failed: there is nothing to report.
 pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    if let Some([before, after]) = args.compare.as_deref() {
+        let comparison = Comparison::of_files(before, after)?;
+        println!("{comparison}");
+        return Ok(ExitCode::from(if comparison.is_good() { 0 } else { CHECK_FAILED }));
+    }
     if let Err(why) = args.check() {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(USAGE));
@@ -87,6 +98,11 @@ pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         None => println!("\n{report}"),
     }
     std::io::stdout().flush()?;
+    if let Some(path) = &args.report {
+        let page = page::page(&serde_json::to_value(&report)?);
+        std::fs::write(path, page).with_context(|| format!("cannot write {path:?}"))?;
+        eprintln!("the page is {}", path.display());
+    }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
 }
 
@@ -191,7 +207,8 @@ impl Run<'_> {
         let began = SystemClock.boot_nanos();
         let progress = Progress { engine, exporter, before: &metrics_before };
         let load = Load { args, engine, workload, stop };
-        let ran = load.run(|shared, done| progress.show(shared, done))?;
+        let mut series = Series::new();
+        let ran = load.run(|shared, done| progress.show(shared, done, &mut series))?;
         engine.drain()?;
         let drained_seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
         let mut cpu = CpuTimes::now().since(&cpu_before);
@@ -203,6 +220,7 @@ impl Run<'_> {
         let measured = Measured {
             args,
             ran: &ran,
+            series: series.into_samples(),
             drained_seconds,
             metrics: &metrics,
             holds_open,

@@ -13,10 +13,13 @@ use super::alarm::Alarm;
 use super::reading::Reading;
 use super::report::grouped;
 use super::runner::Shared;
+use super::series::{Sample, Series};
 use super::tally::empty_histogram;
 
 const CONFLICTS: &str = "crosslatch_conflicts_total";
-const EVERY_ON_TERMINAL: Duration = Duration::from_millis(250);
+/// Between two samples.
+const EVERY: Duration = Duration::from_millis(250);
+const EVERY_ON_TERMINAL: Duration = EVERY;
 const EVERY_ELSEWHERE: Duration = Duration::from_secs(1);
 
 /// What the line is made of.
@@ -30,20 +33,26 @@ pub(super) struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// Shows the line until `done` goes off.
-    pub(super) fn show(&self, shared: &Shared, done: &Alarm) {
+    /// Shows the line until `done` goes off, and keeps what it showed.
+    pub(super) fn show(&self, shared: &Shared, done: &Alarm, series: &mut Series) {
         let terminal = std::io::stderr().is_terminal();
         let every = if terminal { EVERY_ON_TERMINAL } else { EVERY_ELSEWHERE };
-        let (mut ended_before, mut nanos_before) = (0, shared.started_nanos);
-        while !done.wait(every) {
-            let now_nanos = SystemClock.boot_nanos();
-            let mut sums = Sums::of(shared);
-            let new = sums.ended - ended_before;
-            let seconds = (now_nanos - nanos_before) as f64 / 1e9;
-            sums.rate = new as f64 / seconds.max(1e-9);
-            sums.seconds = (now_nanos - shared.started_nanos) as f64 / 1e9;
-            (ended_before, nanos_before) = (sums.ended, now_nanos);
-            self.print(&sums, terminal);
+        let mut before = Sums::none();
+        let mut since_shown = Duration::ZERO;
+        loop {
+            let is_done = done.wait(EVERY);
+            let sums = Sums::of(shared);
+            let sample = sums.sample(&before);
+            series.add(sample);
+            before = sums;
+            if is_done {
+                break;
+            }
+            since_shown += EVERY;
+            if since_shown >= every {
+                self.print(&before, &sample, terminal);
+                since_shown = Duration::ZERO;
+            }
         }
         if terminal {
             // The cursor stands behind the last line.
@@ -51,17 +60,16 @@ impl Progress<'_> {
         }
     }
 
-    fn print(&self, sums: &Sums, terminal: bool) {
+    fn print(&self, sums: &Sums, sample: &Sample, terminal: bool) {
         let conflicts = Reading::take(self.exporter).since(self.before).sum(CONFLICTS, "");
         let status = self.engine.status();
         let lag = status.durable_seq.get().saturating_sub(status.applied_seq.get());
-        let millis = |quantile| sums.recent.value_at_quantile(quantile) as f64 / 1e6;
         let line = format!(
             "{:6.1}s  {:>9}/s  p50 {:.2} ms  p99 {:.2} ms  settled {}  rejected {}  conflicts {}  D-A {}",
-            sums.seconds,
-            grouped(sums.rate as u64),
-            millis(0.5),
-            millis(0.99),
+            sample.seconds,
+            grouped(sample.ended_per_second as u64),
+            sample.p50_ms,
+            sample.p99_ms,
             grouped(sums.settled),
             grouped(sums.rejected),
             grouped(conflicts as u64),
@@ -79,18 +87,23 @@ impl Progress<'_> {
 
 /// All tallies at one moment.
 struct Sums {
+    /// From when sending began.
     seconds: f64,
-    rate: f64,
     settled: u64,
     rejected: u64,
     ended: u64,
+    /// Latencies of what was answered since the last moment.
     recent: hdrhistogram::Histogram<u64>,
 }
 
 impl Sums {
+    fn none() -> Self {
+        Self { seconds: 0.0, settled: 0, rejected: 0, ended: 0, recent: empty_histogram() }
+    }
+
     fn of(shared: &Shared) -> Self {
-        let recent = empty_histogram();
-        let mut sums = Self { seconds: 0.0, rate: 0.0, settled: 0, rejected: 0, ended: 0, recent };
+        let nanos = SystemClock.boot_nanos() - shared.started_nanos;
+        let mut sums = Self { seconds: nanos as f64 / 1e9, ..Self::none() };
         for mut tally in shared.tallies() {
             sums.settled += tally.settled;
             sums.rejected += tally.rejected_sum();
@@ -100,5 +113,22 @@ impl Sums {
             recent.reset();
         }
         sums
+    }
+
+    /// What came since an earlier moment.
+    fn sample(&self, before: &Self) -> Sample {
+        let over_seconds = self.seconds - before.seconds;
+        let rate = |now: u64, before: u64| (now - before) as f64 / over_seconds.max(1e-9);
+        let millis = |nanos: u64| nanos as f64 / 1e6;
+        Sample {
+            seconds: self.seconds,
+            over_seconds,
+            ended_per_second: rate(self.ended, before.ended),
+            settled_per_second: rate(self.settled, before.settled),
+            rejected_per_second: rate(self.rejected, before.rejected),
+            p50_ms: millis(self.recent.value_at_quantile(0.5)),
+            p99_ms: millis(self.recent.value_at_quantile(0.99)),
+            max_ms: millis(self.recent.max()),
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! The names of the JSON fields are part of the public interface: add, never rename.
 
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt;
 
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
@@ -17,6 +18,7 @@ use super::probe::Probe;
 use super::reading::Reading;
 use super::refusals::RefusalsChecked;
 use super::runner::Ran;
+use super::series::Sample;
 use super::tally::OrderCounts;
 use super::verify::Verdict;
 
@@ -111,8 +113,23 @@ pub(super) struct Report {
     pub(super) verified: Option<bool>,
     /// What was verified, and what is wrong.
     pub(super) verification: Option<Verdict>,
+    /// Latency by percentile, finer the rarer it gets.
+    pub(super) latency_percentiles: Vec<Percentile>,
+    /// How it went over time.
+    pub(super) series: Vec<Sample>,
+    /// The command that measured it.
+    pub(super) command: String,
     /// Where it was measured.
     pub(super) environment: Environment,
+}
+
+/// One point of the distribution of latencies.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Percentile {
+    /// That many of a hundred answers took at most so long.
+    percentile: f64,
+    /// How long.
+    ms: f64,
 }
 
 /// What became of orders.
@@ -167,6 +184,8 @@ pub(super) struct Measured<'a> {
     pub(super) ran: &'a Ran,
     /// From the first submission until the version store had caught up.
     pub(super) drained_seconds: f64,
+    /// How it went over time.
+    pub(super) series: Vec<Sample>,
     /// Growth of the metrics over the load.
     pub(super) metrics: &'a Reading,
     /// Growth of the number of open holds.
@@ -204,6 +223,13 @@ impl Latency {
     }
 }
 
+impl Fsync {
+    fn of(metrics: &Reading) -> Self {
+        let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
+        Self { p50: fsync.p50, p99: fsync.p99, mean: fsync.mean, count: fsync.count }
+    }
+}
+
 impl Orders {
     fn of(told: OrderCounts, args: &LoadArgs, metrics: &Reading) -> Self {
         let trades = metrics.sum("crosslatch_trades_total", "") as u64;
@@ -215,11 +241,10 @@ impl Orders {
 impl Report {
     /// Brings what was measured into shape. Nothing is verified yet.
     pub(super) fn new(measured: Measured<'_>) -> Self {
-        let Measured { args, ran, metrics, cpu, environment, .. } = measured;
+        let Measured { args, ran, metrics, cpu, environment, series, .. } = measured;
         let tally = &ran.tally;
         let attempted = tally.ended();
         let latency_ms = Latency::of(&tally.latency);
-        let fsync = metrics.distribution("crosslatch_fsync_seconds", "");
         let conflict_kinds = conflict_kinds(metrics);
         let conflicts = match args.mode {
             Mode::Transaction => tally.conflicts,
@@ -260,12 +285,7 @@ impl Report {
             shards: args.shards,
             cross_shard_pct: 100.0 * per(tally.cross_shard, attempted as f64),
             stage_seconds: stages(metrics),
-            fsync_seconds: Fsync {
-                p50: fsync.p50,
-                p99: fsync.p99,
-                mean: fsync.mean,
-                count: fsync.count,
-            },
+            fsync_seconds: Fsync::of(metrics),
             group_size_mean: metrics.distribution("crosslatch_commit_group_size", "").mean,
             cpu_seconds_per_million_swaps: cpu_per_million(cpu, attempted),
             other_cpu_pct: 100.0 * cpu.others.as_secs_f64()
@@ -281,6 +301,9 @@ impl Report {
             false_refusals: unasked_refusals(ran, args),
             verified: None,
             verification: None,
+            latency_percentiles: percentiles(&tally.latency),
+            series,
+            command: command(),
             environment,
         }
     }
@@ -312,6 +335,36 @@ fn unasked_refusals(ran: &Ran, args: &LoadArgs) -> u64 {
     };
     let rejected = ran.tally.rejected.iter();
     rejected.filter(|(code, _)| !is_asked(code)).map(|(_, count)| count).sum()
+}
+
+/// Half as far from 100% with each step, as far as there are answers to say so.
+fn percentiles(nanos: &Histogram<u64>) -> Vec<Percentile> {
+    if nanos.is_empty() {
+        return Vec::new();
+    }
+    let point = |percentile: f64| {
+        let ms = nanos.value_at_percentile(percentile) as f64 / 1e6;
+        Percentile { percentile, ms }
+    };
+    let answers = nanos.len() as f64;
+    let left = std::iter::successors(Some(1.0), |left| Some(left / 2.0));
+    let steps = left.take_while(|left| left * answers >= 1.0).map(|left| 100.0 * (1.0 - left));
+    steps.chain([100.0]).map(point).collect()
+}
+
+/// The command line of this process, as a shell would take it.
+fn command() -> String {
+    let plain = |word: &str| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            return word.to_owned();
+        }
+        format!("'{}'", word.replace('\'', "'\\''"))
+    };
+    let mut words = std::env::args().map(|word| plain(&word));
+    // Where the binary lies is not part of what was measured.
+    words.next();
+    std::iter::once("crosslatch".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// As it is written on the command line.
@@ -378,183 +431,6 @@ pub(super) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write_outcome(f)?;
-        self.write_times(f)?;
-        self.write_costs(f)?;
-        self.write_checks(f)?;
-        let Environment { cpu, cores, memory_gib, kernel, file_system, build, .. } =
-            &self.environment;
-        write!(
-            f,
-            "measured on  {cpu}, {cores} cores, {memory_gib} GiB; {kernel}; {file_system}; {build}"
-        )
-    }
-}
-
-impl Report {
-    fn write_outcome(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batch, clients, skew, durability, shards, accounts, .. } = self;
-        let spread = match &self.orders {
-            Some(orders) => format!(", {} markets", orders.markets),
-            None => format!(" ({:.1}% of the swaps span two)", self.cross_shard_pct),
-        };
-        writeln!(
-            f,
-            "workload     {} mode, {} accounts, {skew}, {shards} shards{spread}, \
-             {clients} clients with {batch} a submission, durability {durability}",
-            mode_name(self.mode),
-            grouped(*accounts),
-        )?;
-        let early = if self.stopped_early { ", stopped early" } else { "" };
-        writeln!(
-            f,
-            "{:<12} {} settled, {} rejected, {} waited for another one{early}",
-            if self.orders.is_some() { "requests" } else { "swaps" },
-            grouped(self.swaps_settled),
-            grouped(self.swaps_rejected),
-            grouped(self.waits),
-        )?;
-        self.write_orders(f)?;
-        if self.mode == Mode::Transaction {
-            writeln!(
-                f,
-                "conflicts    {} transactions refused because something read had changed: {} tried \
-                 again, {} swaps given up after {} retries",
-                grouped(self.conflicts),
-                grouped(self.retries),
-                grouped(self.gave_up),
-                self.retries_max,
-            )?;
-        }
-        writeln!(
-            f,
-            "rate         {} settled/s to the last answer ({:.2} s), {} drained/s until the version \
-             store had caught up ({:.2} s)",
-            grouped(self.settled_per_second as u64),
-            self.seconds,
-            grouped(self.drained_per_second as u64),
-            self.drained_seconds,
-        )
-    }
-
-    fn write_orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Orders { told, trades, open, .. }) = self.orders else {
-            return Ok(());
-        };
-        let OrderCounts { placed, immediate, amended, canceled } = told;
-        writeln!(
-            f,
-            "orders       {} placed ({} immediate or cancel), {} amendments, {} cancellations; {} \
-             trades, {} more open at the end",
-            grouped(placed),
-            grouped(immediate),
-            grouped(amended),
-            grouped(canceled),
-            grouped(trades),
-            open,
-        )?;
-        let rejects: Vec<_> = self
-            .rejects
-            .iter()
-            .map(|(code, count)| format!("{code} {}", grouped(*count)))
-            .collect();
-        writeln!(f, "refused      {}", rejects.join(", "))
-    }
-
-    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50, p90, p99, p999, max } = self.latency_ms;
-        writeln!(
-            f,
-            "latency      p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}, max {max:.3}"
-        )?;
-        write!(f, "stages       ")?;
-        for (index, stage) in STAGES.into_iter().enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{stage} {:.3} ms", self.stage_seconds[stage] * 1e3)?;
-        }
-        let Fsync { p50, p99, count, .. } = self.fsync_seconds;
-        writeln!(
-            f,
-            "\njournal      {} syncs, p50 {:.3} ms, p99 {:.3} ms, of {:.0} requests on average",
-            grouped(count),
-            p50 * 1e3,
-            p99 * 1e3,
-            self.group_size_mean,
-        )?;
-        if let Some(Probes { before, after, p50_ratio }) = self.fsync_probe {
-            writeln!(
-                f,
-                "disk alone   4 KiB append + fdatasync p50 {:.3} ms before, {:.3} ms after; a swap's \
-                 p50 is {p50_ratio:.2} times that",
-                before.p50_ms, after.p50_ms,
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_costs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cpu: Vec<_> = self.cpu_seconds_per_million_swaps.iter().collect();
-        cpu.sort_by(|a, b| b.1.total_cmp(a.1));
-        let each = if self.orders.is_some() { "request" } else { "swap" };
-        write!(f, "cpu          seconds per million {each}s:")?;
-        for (name, seconds) in cpu.into_iter().filter(|(_, seconds)| **seconds >= 0.005) {
-            write!(f, " {name} {seconds:.2}")?;
-        }
-        writeln!(f, "; others used {:.0}% of the machine", self.other_cpu_pct)?;
-        if self.other_cpu_pct >= BUSY_PCT {
-            writeln!(
-                f,
-                "             others were busy: neither the times nor their ratio to the disk alone \
-                 are those of a quiet machine"
-            )?;
-        }
-        writeln!(
-            f,
-            "disk         {:.0} bytes a {each} written, the directory grew by {:.0}",
-            self.disk_written_bytes_per_swap, self.disk_bytes_per_swap,
-        )
-    }
-
-    fn write_checks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(RefusalsChecked { refusals, checked, wrong, first_wrong }) =
-            &self.refusals_checked
-        {
-            writeln!(
-                f,
-                "refusals     {} of {} read back as of their seq: {wrong} wrong",
-                grouped(*checked),
-                grouped(*refusals),
-            )?;
-            first_wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"))?;
-        }
-        if self.false_refusals > 0 {
-            writeln!(f, "FALSE REFUSALS: {} ({:?})", self.false_refusals, self.rejects)?;
-        }
-        if self.holds_open != 0 {
-            writeln!(f, "HOLDS LEFT OPEN: {}", self.holds_open)?;
-        }
-        let Some(verdict) = &self.verification else {
-            return Ok(());
-        };
-        let word = if verdict.is_verified() { "yes" } else { "NO" };
-        let of_mode = match self.orders {
-            Some(_) => format!("{} answers are what they were", grouped(verdict.answers_compared)),
-            None => "nothing is held".to_owned(),
-        };
-        writeln!(
-            f,
-            "verified     {word}: opened again, {} accounts compared, {} balances add up to the \
-             supply, {of_mode}; closed again, {} commits replayed from the journal",
-            grouped(verdict.accounts_compared),
-            grouped(verdict.balances_summed),
-            grouped(verdict.commits_audited),
-        )?;
-        verdict.wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"))
-    }
 }
 
 #[cfg(test)]

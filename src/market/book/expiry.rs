@@ -22,17 +22,20 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// The order that ends next: when, and where it stands.
+    #[inline]
     pub(super) fn first(&self) -> Option<(u64, Slot)> {
         self.heap.first().map(|due| (due.ends_at, due.slot))
     }
 
     /// When the order in a slot ends, which must be here.
+    #[inline]
     pub(super) fn ends_at(&self, slot: Slot) -> u64 {
         let due = self.heap[self.places[slot.0 as usize] as usize];
         assert_eq!(due.slot, slot);
         due.ends_at
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, ends_at: u64, id: OrderId, slot: Slot) {
         let slots = slot.0 as usize + 1;
         if self.places.len() < slots {
@@ -43,6 +46,7 @@ impl Expiry {
     }
 
     /// Removes the order in a slot, which must be here.
+    #[inline]
     pub(super) fn remove(&mut self, slot: Slot) {
         let place = self.places[slot.0 as usize] as usize;
         assert_eq!(self.heap[place].slot, slot);
@@ -52,11 +56,13 @@ impl Expiry {
         }
     }
 
+    #[inline]
     fn put(&mut self, place: usize, due: Due) {
         self.heap[place] = due;
         self.places[due.slot.0 as usize] = place as u32;
     }
 
+    #[inline]
     fn rise(&mut self, mut place: usize) {
         let due = self.heap[place];
         while place > 0 && due < self.heap[(place - 1) / 2] {
@@ -66,6 +72,7 @@ impl Expiry {
         self.put(place, due);
     }
 
+    #[inline]
     fn sink(&mut self, mut place: usize) {
         let due = self.heap[place];
         loop {

@@ -40,6 +40,7 @@ pub(super) struct Ids {
 }
 
 /// The id itself while ids are below 2^32; above, the upper half is mixed in.
+#[inline]
 fn key_of(id: OrderId) -> u32 {
     let (upper, lower) = ((id.0 >> 32) as u32, id.0 as u32);
     lower ^ upper.wrapping_mul(GOLDEN).rotate_left(16)
@@ -56,16 +57,19 @@ impl Ids {
     }
 
     /// Where an entry belongs if nobody else stands there.
+    #[inline]
     fn home(&self, key: u32) -> usize {
         let line = (key >> LINE_BITS).wrapping_mul(GOLDEN) >> self.shift;
         (line as usize) << LINE_BITS | (key as usize & ((1 << LINE_BITS) - 1))
     }
 
+    #[inline]
     fn next(&self, place: usize) -> usize {
         (place + 1) & (self.entries.len() - 1)
     }
 
     /// The slot of an id. `is` says whether the order of a slot has the id.
+    #[inline]
     pub(super) fn find(&self, id: OrderId, is: impl Fn(Slot) -> bool) -> Option<Slot> {
         let key = key_of(id);
         let mut place = self.home(key);
@@ -82,6 +86,7 @@ impl Ids {
     }
 
     /// Adds an id, which must not be there.
+    #[inline]
     pub(super) fn insert(&mut self, id: OrderId, slot: Slot) {
         let share = if self.entries.len() < ROOMY_ENTRIES_MAX { 4 } else { 2 };
         if (self.len + 1) * share > self.entries.len() {
@@ -91,6 +96,7 @@ impl Ids {
         self.len += 1;
     }
 
+    #[inline]
     fn put(&mut self, entry: Entry) {
         let mut place = self.home(entry.key);
         while self.entries[place].slot != EMPTY {
@@ -109,6 +115,7 @@ impl Ids {
     }
 
     /// Removes an id, which must be there with this slot.
+    #[inline]
     pub(super) fn remove(&mut self, id: OrderId, slot: Slot) {
         let entry = Entry { key: key_of(id), slot: slot.0 };
         let mut place = self.home(entry.key);
@@ -122,6 +129,7 @@ impl Ids {
 
     /// Fills a gap with an entry from behind it that may stand there, then that one's, until there is
     /// none: so whoever looks for an entry never meets a gap on the way.
+    #[inline]
     fn close(&mut self, mut gap: usize) {
         let mask = self.entries.len() - 1;
         let mut place = self.next(gap);

@@ -45,22 +45,26 @@ pub(super) struct Rung {
 }
 
 impl Rung {
+    #[inline]
     pub(super) fn lots(&self) -> u128 {
         u128::from(self.lots_upper) << 64 | u128::from(self.lots)
     }
 
+    #[inline]
     pub(super) fn add(&mut self, lots: u64) {
         let (sum, carry) = self.lots.overflowing_add(lots);
         self.lots = sum;
         self.lots_upper += u32::from(carry);
     }
 
+    #[inline]
     pub(super) fn subtract(&mut self, lots: u64) {
         let (rest, borrow) = self.lots.overflowing_sub(lots);
         self.lots = rest;
         self.lots_upper -= u32::from(borrow);
     }
 
+    #[inline]
     pub(super) fn level(&self) -> Level {
         Level { lots: self.lots(), orders: self.orders }
     }
@@ -79,24 +83,29 @@ struct Node {
 }
 
 impl Node {
+    #[inline]
     fn digit(&self, key: u64) -> usize {
         (key >> self.shift) as usize & 63
     }
 
     /// How a key differs from those below, above the node's digit.
+    #[inline]
     fn beyond(&self, key: u64) -> u64 {
         (key ^ self.prefix) >> self.shift >> DIGIT_BITS
     }
 
+    #[inline]
     fn has(&self, digit: usize) -> bool {
         self.bitmap >> digit & 1 != 0
     }
 
+    #[inline]
     fn set(&mut self, digit: usize, child: u32) {
         self.bitmap |= 1 << digit;
         self.children[digit] = child;
     }
 
+    #[inline]
     fn first(&self) -> u32 {
         self.children[self.bitmap.trailing_zeros() as usize]
     }
@@ -130,33 +139,40 @@ impl Ladder {
         }
     }
 
+    #[inline]
     pub(super) fn key(&self, ticks: u64) -> u64 {
         ticks ^ self.mask
     }
 
+    #[inline]
     pub(super) fn ticks(&self, key: u64) -> u64 {
         key ^ self.mask
     }
 
     /// The best level, or `NONE`.
+    #[inline]
     pub(super) fn best(&self) -> u32 {
         self.best
     }
 
     /// The best level if its key is at most `limit`, or `NONE`.
+    #[inline]
     pub(super) fn best_within(&self, limit: u64) -> u32 {
         if self.best_key <= limit { self.best } else { NONE }
     }
 
+    #[inline]
     pub(super) fn rung(&self, level: u32) -> &Rung {
         &self.rungs[level as usize]
     }
 
+    #[inline]
     pub(super) fn rung_mut(&mut self, level: u32) -> &mut Rung {
         &mut self.rungs[level as usize]
     }
 
     /// The level of a key, or `NONE`.
+    #[inline]
     pub(super) fn find(&self, key: u64) -> u32 {
         let mut at = self.root;
         while at & IS_LEVEL == 0 {
@@ -172,6 +188,7 @@ impl Ladder {
     }
 
     /// The level of a key; a new one, without orders, if there was none.
+    #[inline]
     pub(super) fn find_or_insert(&mut self, key: u64) -> u32 {
         let (mut parent, mut at) = (NONE, self.root);
         while at & IS_LEVEL == 0 {
@@ -200,6 +217,7 @@ impl Ladder {
 
     /// Puts a node between `parent` and its child, where a new key and the child's part.
     #[cold]
+    #[inline]
     fn part(&mut self, parent: u32, child: u32, prefix: u64, key: u64) -> u32 {
         let highest = 63 - (prefix ^ key).leading_zeros();
         let shift = highest / DIGIT_BITS * DIGIT_BITS;
@@ -213,6 +231,7 @@ impl Ladder {
     }
 
     /// Makes `child` what `parent` has for a key.
+    #[inline]
     fn link(&mut self, parent: u32, key: u64, child: u32) {
         if parent == NONE {
             self.root = child;
@@ -222,6 +241,7 @@ impl Ladder {
         }
     }
 
+    #[inline]
     fn make_rung(&mut self, key: u64) -> u32 {
         let rung = Rung { key, lots: 0, lots_upper: 0, orders: 0, head: NONE, tail: NONE };
         let mut level = self.rungs_free;
@@ -238,6 +258,7 @@ impl Ladder {
         level
     }
 
+    #[inline]
     fn make_node(&mut self, prefix: u64, shift: u32) -> u32 {
         let node = self.nodes_free;
         if node == NONE {
@@ -251,6 +272,7 @@ impl Ladder {
     }
 
     /// Removes a level, which has no more orders.
+    #[inline]
     pub(super) fn remove(&mut self, level: u32) {
         let key = self.rung(level).key;
         let (mut grandparent, mut parent, mut at) = (NONE, NONE, self.root);
@@ -277,6 +299,7 @@ impl Ladder {
     }
 
     /// Puts the only child of a node in the node's place.
+    #[inline]
     fn skip(&mut self, parent: u32, node: u32, key: u64) {
         let child = self.nodes[node as usize].first();
         self.link(parent, key, child);
@@ -284,6 +307,7 @@ impl Ladder {
         self.nodes_free = node;
     }
 
+    #[inline]
     fn first_below(&self, mut at: u32) -> u32 {
         while at & IS_LEVEL == 0 {
             at = self.nodes[at as usize].first();
@@ -292,6 +316,7 @@ impl Ladder {
     }
 
     /// The level after a level, or `NONE`.
+    #[inline]
     pub(super) fn after(&self, level: u32) -> u32 {
         let key = self.rung(level).key;
         let (mut at, mut next) = (self.root, NONE);
@@ -308,6 +333,7 @@ impl Ladder {
     }
 
     /// The levels, best first.
+    #[inline]
     pub(super) fn levels(&self) -> impl Iterator<Item = &Rung> {
         let name = |level| (level != NONE).then_some(level);
         std::iter::successors(name(self.best), move |level| name(self.after(*level)))

@@ -22,22 +22,26 @@ pub(super) struct Taker {
 
 impl Taker {
     /// What is left does not stand in the book.
+    #[inline]
     pub(super) fn drop_rest(&self, why: Ended, events: &mut Vec<Event>) {
         events.push(Event::Dropped { id: self.id, lots: Lots(self.lots), why });
     }
 }
 
 /// How many lots some funds pay for.
+#[inline]
 fn affordable(funds: u128, price: Price) -> u64 {
     u64::try_from(funds / u128::from(price.0)).unwrap_or(u64::MAX)
 }
 
+#[inline]
 fn cost(lots: u64, price: Price) -> u128 {
     u128::from(lots) * u128::from(price.0)
 }
 
 impl Book {
     /// Trades until the taker is full, its price ends it (`None`), or something else does.
+    #[inline]
     pub(super) fn take(&mut self, taker: &mut Taker, events: &mut Vec<Event>) -> Option<Ended> {
         let limit = self.makers(taker.side).key(taker.ticks);
         while taker.lots > 0 {
@@ -61,6 +65,7 @@ impl Book {
     }
 
     /// Trades with the order in a slot, as much as both have and the taker can pay.
+    #[inline]
     fn fill(&mut self, taker: &mut Taker, slot: Slot, events: &mut Vec<Event>) -> Option<Ended> {
         let maker = *self.orders.get(slot);
         let price = self.price_of(&maker);
@@ -92,6 +97,7 @@ impl Book {
     }
 
     /// The next in priority is of the taker's own owner, and they must not trade.
+    #[inline]
     fn meet_own(
         &mut self,
         taker: &mut Taker,
@@ -126,6 +132,7 @@ impl Book {
     }
 
     /// Whether all of the taker would trade now. Changes nothing.
+    #[inline]
     pub(super) fn fills(&self, taker: &Taker) -> bool {
         let ladder = self.makers(taker.side);
         let limit = ladder.key(taker.ticks);
@@ -149,6 +156,7 @@ impl Book {
 
     /// How many of the lots that it still needs a level has for a taker, and whether it meets one of its
     /// owner's there that stops it.
+    #[inline]
     fn available(&self, rung: &Rung, taker: &Taker, needed: u64) -> (u64, bool) {
         if taker.self_trade == SelfTrade::None {
             return (u64::try_from(rung.lots()).unwrap_or(u64::MAX).min(needed), false);

@@ -30,19 +30,23 @@ impl Terms {
         Self(side | post_only | ends | (self_trade as u8) << SELF_TRADE_SHIFT)
     }
 
+    #[inline]
     pub(super) fn side(self) -> Side {
         if self.0 & SELL == 0 { Side::Buy } else { Side::Sell }
     }
 
+    #[inline]
     pub(super) fn post_only(self) -> bool {
         self.0 & POST_ONLY != 0
     }
 
     /// Whether the order ends by itself.
+    #[inline]
     pub(super) fn ends(self) -> bool {
         self.0 & ENDS != 0
     }
 
+    #[inline]
     pub(super) fn self_trade(self) -> SelfTrade {
         match self.0 >> SELF_TRADE_SHIFT {
             0 => SelfTrade::None,
@@ -85,23 +89,28 @@ impl Orders {
         Self { orders: Vec::new(), owners: Vec::new(), free: NONE, len: 0 }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> u32 {
         self.len
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: Slot) -> &Order {
         &self.orders[slot.0 as usize]
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: Slot) -> &mut Order {
         &mut self.orders[slot.0 as usize]
     }
 
+    #[inline]
     pub(super) fn owner(&self, slot: Slot) -> Owner {
         self.owners[slot.0 as usize]
     }
 
     /// Keeps an order in the slot that was freed last, or in the first that nobody had.
+    #[inline]
     pub(super) fn insert(&mut self, order: Order, owner: Owner) -> Slot {
         self.len += 1;
         let slot = self.free;
@@ -118,6 +127,7 @@ impl Orders {
     }
 
     /// Frees a slot.
+    #[inline]
     pub(super) fn remove(&mut self, slot: Slot) {
         self.orders[slot.0 as usize].next = self.free;
         self.free = slot.0;

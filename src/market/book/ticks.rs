@@ -33,12 +33,14 @@ impl Ticks {
     }
 
     /// How many ticks a price is, or `None` if it is 0 or not a multiple.
+    #[inline]
     pub(super) fn of(&self, price: Price) -> Option<u64> {
         let ticks = price.0.wrapping_mul(self.inverse).rotate_right(self.twos);
         (ticks <= self.max && ticks > 0).then_some(ticks)
     }
 
     /// The price of so many ticks, which must be a price.
+    #[inline]
     pub(super) fn price(&self, ticks: u64) -> Price {
         Price(ticks * self.tick)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use super::super::connections::Peer;
 use super::super::extract::{self, INLINE_BYTES_MAX, Taken};
 use super::super::problem::Problem;
 use super::super::state::{App, blocking};
-use super::rights::{self, Need};
+use super::rights::Need;
 use super::{Refused, Visitor};
 
 /// What a caller without credentials is told to show.
@@ -35,17 +35,12 @@ impl Read {
     }
 }
 
-/// Lets a request in to its handler, or answers it.
+/// Lets a request in to its handler, which needs that, or answers it.
 pub(in crate::server) async fn enter(
-    State(app): State<App>,
+    State((app, need)): State<(App, Need)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    // Without a right nobody is let in: who answers then says that there is no such call.
-    let Some(need) = path.and_then(|path| rights::of(request.method(), path)) else {
-        return next.run(request).await;
-    };
     let peer = *request.extensions().get::<Peer>().expect("every connection says where it is from");
     match admit(&app, &mut request, need, &peer).await {
         Ok((visitor, _in_flight)) => {
@@ -146,8 +141,8 @@ fn shown(headers: &HeaderMap) -> Shown {
     }
 }
 
-/// The key that a request is signed with, and whether it changes something under no id. Its body is read here, once: no handler sees what was not
-/// checked.
+/// The key that a request is signed with, and whether it changes something under no id. Its body is read
+/// here, once: no handler sees what was not checked.
 async fn signed(
     app: &App,
     request: &mut Request,

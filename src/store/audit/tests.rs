@@ -9,6 +9,7 @@ use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::{Action, AssetSpec, Hold};
+use crate::store::account_orders::{Asked, FoldedOrders};
 use crate::store::log_core::{Effects, LogCore, LogStart};
 use crate::store::replay::{compare, replay_to};
 use crate::store::tests::world::{
@@ -131,6 +132,10 @@ impl VersionStore for Toy {
         Ok(None)
     }
 
+    fn orders_of(&self, _: &Asked, _: &dyn Fn(RequestId) -> bool) -> Stored<FoldedOrders> {
+        unreachable!("the audit does not ask")
+    }
+
     fn trades_after(&self, _: MarketId, _: CommitSeq, _: usize) -> Stored<Vec<CommitSeq>> {
         Ok(Vec::new())
     }
@@ -211,6 +216,14 @@ impl Derived for Toy {
     }
 
     fn all_trades(&self, _: &mut dyn FnMut(MarketId, CommitSeq)) -> Stored<()> {
+        Ok(())
+    }
+
+    fn all_placed(&self, _: &mut dyn FnMut(AccountId, Placed)) -> Stored<()> {
+        Ok(())
+    }
+
+    fn all_open(&self, _: &mut dyn FnMut(AccountId, Placed)) -> Stored<()> {
         Ok(())
     }
 

@@ -165,6 +165,11 @@ pub(super) const fn action(kind: u8) -> Option<Action> {
     }
 }
 
+/// Whether commits of that kind are what a market made of a request.
+pub(super) const fn is_of_market(kind: u8) -> bool {
+    matches!(kind, ORDER | AMEND | CANCEL_ORDER | EXPIRE_ORDER | CANCEL_ALL)
+}
+
 /// Whether commits of that kind never do anything but move balances and change the directory.
 pub(super) const fn is_eventless(kind: u8) -> bool {
     matches!(

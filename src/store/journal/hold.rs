@@ -18,6 +18,7 @@
 use super::bytes::{Flaw, Reader, Writer};
 use super::{command, settlement};
 use crate::access::Caller;
+use crate::market::Settlement;
 use crate::message::Txn;
 use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Stands};
 use crate::types::{RequestId, Time, Token};
@@ -99,13 +100,21 @@ pub(super) fn read_txn(request: Request, digest: u64, from: &mut Reader<'_>) -> 
     if matches!(txn.command, Command::Prepare(_)) {
         txn.expires_at = read_time(from)?;
     }
-    if ends_by_itself(&txn.command) {
-        txn.expires_at = read_time(from)?;
-    }
     if txn.command.is_of_market() {
-        txn.settle(settlement::read(from)?, 1);
+        let (ends_at, settlement) = read_settled(&txn.command, from)?;
+        txn.expires_at = ends_at;
+        txn.settle(settlement, 1);
     }
     Ok(txn)
+}
+
+/// What the coordinator added to a market's request: when its order ends, and what the market made of it.
+pub(super) fn read_settled(
+    command: &Command,
+    from: &mut Reader<'_>,
+) -> Result<(Time, Settlement), Flaw> {
+    let ends_at = if ends_by_itself(command) { read_time(from)? } else { Time::NEVER };
+    Ok((ends_at, settlement::read(from)?))
 }
 
 #[inline(never)]

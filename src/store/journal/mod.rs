@@ -294,6 +294,13 @@ impl Block {
         CommitRecord::read(seq, &mut self.record(index)).expect("checked when the block was made")
     }
 
+    /// How many bytes the `index`-th of all records takes; commits come first.
+    pub fn commit_bytes(&self, index: u32) -> usize {
+        let at = |index: u32| self.records.offsets.get(index as usize).map(|at| *at as usize);
+        let end = at(index + 1).unwrap_or(self.bytes.len());
+        end - at(index).unwrap_or(end)
+    }
+
     /// All commits in commit_seq order.
     pub fn commits(&self) -> impl Iterator<Item = CommitRecord> {
         (0..self.header.commits).map(|index| self.commit(index))
@@ -329,13 +336,25 @@ impl Block {
         for index in 0..self.header.commits {
             let read = record::read_pair(&mut reader, |key, after| visit(seq, key, after));
             if !read.expect("checked when the block was made") {
-                let record = self.commit(index);
-                for (op, after) in record.txn.row_ops().zip(&record.after) {
-                    visit(seq, op.key, *after);
-                }
+                self.visit_rows_of(index, |key, after| visit(seq, key, after));
                 reader = self.record(index + 1);
             }
             seq = seq.next();
+        }
+    }
+
+    fn visit_rows_of(&self, index: u32, mut visit: impl FnMut(BalanceKey, Balance)) {
+        const CHECKED: &str = "checked when the block was made";
+        let mut reader = self.record(index);
+        if let Some(traded) = record::read_traded(&mut reader).expect(CHECKED) {
+            for moved in &traded.settlement.moves {
+                visit(moved.key, record::read_balance(&mut reader).expect(CHECKED));
+            }
+            return;
+        }
+        let record = self.commit(index);
+        for (op, after) in record.txn.row_ops().zip(&record.after) {
+            visit(op.key, *after);
         }
     }
 
@@ -350,13 +369,14 @@ impl Block {
                 visit(seq, Event::Resolved(token, how));
                 continue;
             }
+            let traded = record::read_traded(&mut self.record(index));
+            if let Some(traded) = traded.expect("checked when the block was made") {
+                visit(seq, Event::Traded(Box::new(traded)));
+                continue;
+            }
             let record = self.commit(index);
             if let Some(hold) = record.made() {
                 visit(seq, Event::Held(hold));
-            }
-            if let Some(traded) = record.traded() {
-                visit(seq, Event::Traded(Box::new(traded)));
-                continue;
             }
             match record.txn.command {
                 Command::Deposit(to) => {

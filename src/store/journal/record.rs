@@ -18,6 +18,7 @@ use super::Damage;
 use super::bytes::{Flaw, Reader, Writer, count};
 use super::{command, hold};
 use crate::access::Caller;
+use crate::market::Settlement;
 use crate::message::{Op, Row, Side, Txn};
 use crate::request::{
     Action, Change, Command, Hold, HoldReceipt, LegReceipt, Purpose, Receipt, Request, Transfer,
@@ -102,11 +103,7 @@ impl CommitRecord {
     /// What it did to orders; `None` if it is no market's.
     pub fn traded(&self) -> Option<Traded> {
         let settlement = self.txn.settlement()?.clone();
-        let placed = match &self.txn.command {
-            Command::Order(order) => Some(((**order).clone(), self.txn.expires_at)),
-            _ => None,
-        };
-        Some(Traded { request: self.txn.id, placed, settlement })
+        Some(traded(self.txn.id, self.txn.command.clone(), self.txn.expires_at, settlement))
     }
 
     /// The receipt; `time` is the block's.
@@ -246,6 +243,26 @@ pub(super) fn read_balance(from: &mut Reader<'_>) -> Result<Balance, Flaw> {
     let available = Amount::new(from.counted(control & 0xF)?);
     let held = Amount::new(from.counted(control >> 4)?);
     Ok(Balance { available, held })
+}
+
+fn traded(request: RequestId, command: Command, ends_at: Time, settlement: Settlement) -> Traded {
+    let placed = match command {
+        Command::Order(order) => Some((*order, ends_at)),
+        _ => None,
+    };
+    Traded { request, placed, settlement }
+}
+
+/// The quick way to what a commit did to orders, without what only its receipt needs; `None` if it is no
+/// market's. Ends before its balances: one for each of the settlement's moves.
+pub(super) fn read_traded(from: &mut Reader<'_>) -> Result<Option<Traded>, Flaw> {
+    if !command::is_of_market(kind(from.clone())?) {
+        return Ok(None);
+    }
+    let (id, _) = read_preamble(from)?;
+    let (command, ..) = command::read(from)?;
+    let (ends_at, settlement) = hold::read_settled(&command, from)?;
+    Ok(Some(traded(id, command, ends_at, settlement)))
 }
 
 /// The kind of the commit at `from`.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use rocksdb::{DBRawIterator, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
 
+use super::archived::ArchivedBlocks;
 use super::{RocksStore, damaged, io, options};
 use crate::access::{ApiKey, KeyNumber};
 use crate::address::Link;
+use crate::coordinator::ids::Resolved;
 use crate::faults::point;
 use crate::market::MarketSpec;
 use crate::request::{AssetSpec, Command};
@@ -18,9 +20,11 @@ use crate::store::journal::{Block, decode_command, encode_command};
 use crate::store::keys::KeyKind;
 use crate::store::mark::Mark;
 use crate::store::{
-    CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
+    Beginning, CommitLog, DirectoryRow, Durability, Group, Journal, Position, StoreError, keys,
 };
-use crate::types::{AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Operation, Time};
+use crate::types::{
+    AccountId, Amount, AssetId, BlockNumber, CommitSeq, MarketId, Operation, Time, Token,
+};
 
 /// Families that get a few rows with every block or fold: their memtables never fill, and the log
 /// could not be deleted for as long as they keep rows of it.
@@ -227,6 +231,14 @@ impl CommitLog for RocksLog {
 }
 
 impl Journal for RocksStore {
+    fn beginning(&self) -> Option<Beginning> {
+        self.archive_ends()
+    }
+
+    fn archived_end(&self, token: Token) -> Result<Option<Resolved>, StoreError> {
+        self.archived_end_of(token)
+    }
+
     fn last(&self) -> Result<Option<Block>, StoreError> {
         let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::JOURNAL), checked());
         rows.seek_to_last();
@@ -241,7 +253,7 @@ impl Journal for RocksStore {
         let found = self.db.get_pinned_cf_opt(self.family(keys::JOURNAL), key, &checked());
         match found.map_err(|error| StoreError::block(number, error))? {
             Some(value) => decode_block(&key, &value).map(Some),
-            None => Ok(None),
+            None => self.archived_block(number),
         }
     }
 
@@ -254,7 +266,11 @@ impl Journal for RocksStore {
         options.fill_cache(false);
         let mut rows = self.db.raw_iterator_cf_opt(self.family(keys::JOURNAL), options);
         rows.seek(keys::journal(number));
-        Box::new(Blocks { rows, expected: number, ended: false })
+        // What these rows, which are as of now, do not have any more is in the archive by now.
+        let archived = self.archive_ends().map_or(number, |begins| begins.after.block.next());
+        let here = rows.key().and_then(keys::decode_journal).unwrap_or(archived);
+        let older = self.archived_blocks(number, here.min(archived));
+        Box::new(Blocks { older: Some(older), rows, expected: number, ended: false })
     }
 
     fn block_of(&self, seq: CommitSeq) -> Result<Option<BlockNumber>, StoreError> {
@@ -405,6 +421,8 @@ impl RocksStore {
 
 /// Blocks in order, and the number that the next one should have.
 struct Blocks<'a> {
+    /// What comes first; `None` once it is read.
+    older: Option<ArchivedBlocks<'a>>,
     rows: DBRawIterator<'a>,
     expected: BlockNumber,
     ended: bool,
@@ -417,6 +435,11 @@ impl Iterator for Blocks<'_> {
         if self.ended {
             return None;
         }
+        if let Some(block) = self.older.as_mut().and_then(Iterator::next) {
+            self.ended = block.is_err();
+            return Some(block);
+        }
+        self.older = None;
         let block = match self.rows.item() {
             Some((key, value)) => decode_block(key, value),
             None => {

@@ -6,6 +6,7 @@
 //!   manifest       how much there must be of the database's own table of contents (see `manifest`)
 //!   db/            RocksDB: journal and blocks (its index); versions, outcomes, records (derived);
 //!                  accounts, assets, meta
+//!                  (old blocks of the journal may be elsewhere: see `archive`)
 //!   ingest/        sorted files on their way into db/; leftovers of a crash are deleted
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! What RocksDB never reads (`OPTIONS-*`, `LOG`, `LOCK`, `IDENTITY`) may be anything, or missing:
 //! it is written anew.
 
+mod archived;
 mod blocks_cf;
 mod checkpoint;
 mod framing;
@@ -44,11 +46,13 @@ pub use checkpoint::{copy_at_rest, remove_traces};
 pub use journal_cf::RocksLog;
 pub use stats::{Stats, spawn_stats};
 
+use archived::Archived;
 use manifest::ManifestNote;
 use retention::Horizon;
 
 use super::mark::{self, Mark};
-use super::recovery::{Tail, check_applied, check_mark};
+use super::recovery::{Tail, check_applied, check_beginning, check_mark};
+use super::start_progress::{Phase, StartProgress};
 use super::{Durability, FORMAT, Journal, Position, RESTORE, StoreError, VersionStore, keys};
 use crate::faults::point;
 
@@ -75,6 +79,8 @@ pub struct RocksStore {
     options: FamilyOptions,
     /// What compactions obey.
     horizon: Horizon,
+    /// What of the journal is not in here any more.
+    archived: Archived,
     /// `None` where it was opened to look at only.
     manifest: Option<ManifestNote>,
     /// Held so that nobody else opens the directory; an engine's is in its [`RocksLog`].
@@ -116,13 +122,25 @@ pub struct OpenedReadOnly {
 /// # Errors
 /// Every [`StoreError`] but `Violation`; nothing was changed then.
 pub fn open(data: &Path, durability: Durability) -> Result<Opened, StoreError> {
+    open_watched(data, durability, &StartProgress::default())
+}
+
+/// [`open`], which says how far it is.
+///
+/// # Errors
+/// As [`open`]; also when it is asked to stop.
+pub fn open_watched(
+    data: &Path,
+    durability: Durability,
+    progress: &StartProgress,
+) -> Result<Opened, StoreError> {
     let cache = options::cache();
     let (mark, position) = match state_of(data)? {
         State::Ours => {
             let (mark, position) = Mark::open(data, false)?;
             mend_manifest(data)?;
             check_database(data, position)?;
-            check_readable(data, position, &cache)?;
+            check_readable(data, position, &cache, progress)?;
             (mark, position)
         }
         State::Empty => (Mark::create(data)?, Position::default()),
@@ -250,25 +268,40 @@ fn check_database(data: &Path, mark: Position) -> Result<(), StoreError> {
 
 /// Opening for writing settles the log's torn tail for good, and deletes what no longer counts. So
 /// all that a start will read is read before, without changing anything.
-fn check_readable(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError> {
+fn check_readable(
+    data: &Path,
+    mark: Position,
+    cache: &Cache,
+    progress: &StartProgress,
+) -> Result<(), StoreError> {
     // Whose start died while it made the database left no row, and perhaps not every family.
     if mark == Position::default() || !data.join(DB_DIRECTORY).join(CURRENT).exists() {
         return Ok(());
     }
-    read_all(data, mark, cache).map_err(|error| match error {
+    read_all(data, mark, cache, progress).map_err(|error| match error {
         StoreError::Damaged(what) => unchanged(data, &what),
         other => other,
     })
 }
 
-fn read_all(data: &Path, mark: Position, cache: &Cache) -> Result<(), StoreError> {
+fn read_all(
+    data: &Path,
+    mark: Position,
+    cache: &Cache,
+    progress: &StartProgress,
+) -> Result<(), StoreError> {
     let store = RocksStore::open_read_only(data, cache, None)?;
     store.check_format(mark)?;
     check_mark(store.last()?.as_ref(), mark)?;
+    check_beginning(&store)?;
     let applied = store.applied()?;
-    check_applied(applied, store.last()?.as_ref().map(Position::after).unwrap_or_default())?;
+    let end = store.last()?.as_ref().map(Position::after).unwrap_or_default();
+    check_applied(applied, end)?;
+    progress.enter(Phase::Checking, end.block.get() - applied.all().block.get());
     let mut tail = Tail::open(&store, applied.all().block)?;
-    while tail.read_next()?.is_some() {}
+    while tail.read_next()?.is_some() {
+        progress.block()?;
+    }
     store.directory(&mut |_| {})?;
     store.supplies()?;
     store.open_holds(&mut |_| {})?;
@@ -354,10 +387,12 @@ impl RocksStore {
             read_only: false,
             options,
             horizon,
+            archived: Archived::default(),
             manifest: None,
             _shared_lock: lock,
         };
         store.load_horizon()?;
+        store.load_archived()?;
         Ok(store)
     }
 

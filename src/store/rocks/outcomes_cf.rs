@@ -1,16 +1,19 @@
-//! The outcomes family in RocksDB: ids and tokens by block, open holds, credited references.
+//! The outcomes family in RocksDB: ids and tokens by block, open holds, credited references, orders.
 
-use rocksdb::ReadOptions;
+use rocksdb::{DBRawIterator, ReadOptions};
 
-use super::{RocksStore, damaged, io};
+use super::{RocksStore, damaged, decode_position, io};
 use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::request::Hold;
+use crate::store::account_orders::{
+    Asked, Folded, FoldedOrders, Placed, ROWS_MAX, decode_open, decode_placed, newest_open,
+};
 use crate::store::journal::Damage;
 use crate::store::keys::{self, IdIndex, KeyKind};
 use crate::store::orders::{self, StoredOrder};
 use crate::store::{StoreError, holds, outcomes, references};
-use crate::types::{AssetId, BlockNumber, CommitSeq, MarketId, RequestId};
+use crate::types::{AccountId, AssetId, BlockNumber, CommitSeq, MarketId, RequestId};
 
 /// The largest millisecond that a version-7 id can carry.
 const MILLIS_MAX: u64 = (1 << 48) - 1;
@@ -109,11 +112,51 @@ impl RocksStore {
     ) -> Result<Option<OrderState>, StoreError> {
         let key = keys::order_state(order);
         let row = self.db.get_pinned_cf(self.family(keys::OUTCOMES), key).map_err(io)?;
-        let Some(value) = row else { return Ok(None) };
-        let state = orders::decode_state(&key, &value);
-        state
-            .map(|(_, state)| Some(state))
-            .map_err(|damage| damaged(format!("order {order}: {damage}")))
+        row.map(|value| decode_state(order, &value)).transpose()
+    }
+
+    /// The orders of an account: see [`crate::store::VersionStore::orders_of`].
+    pub(super) fn account_orders(
+        &self,
+        asked: &Asked,
+        skip: &dyn Fn(RequestId) -> bool,
+    ) -> Result<FoldedOrders, StoreError> {
+        let snapshot = self.db.snapshot();
+        let seen = || {
+            let mut options = ReadOptions::default();
+            options.set_snapshot(&snapshot);
+            options
+        };
+        let outcomes = self.family(keys::OUTCOMES);
+        let mark = self.db.get_pinned_cf_opt(outcomes, keys::APPLIED_MARK, &seen()).map_err(io)?;
+        let mark = mark.map(|mark| {
+            decode_position(&mark)
+                .ok_or_else(|| damaged("the applied mark of outcomes is cut short".into()))
+        });
+        let mut options = seen();
+        options.set_total_order_seek(true);
+        let mut rows = self.db.raw_iterator_cf_opt(outcomes, options);
+        let (placed, more) = if asked.open {
+            open_rows(&mut rows, asked, skip)?
+        } else {
+            placed_rows(&mut rows, asked)?
+        };
+        let mut orders = Vec::with_capacity(placed.len());
+        for placed in placed {
+            let key = keys::order_state(placed.order);
+            let row = self.db.get_pinned_cf_opt(outcomes, key, &seen()).map_err(io)?;
+            let folded = match row {
+                Some(value) => Folded::Open(decode_state(placed.order, &value)?),
+                // What had ended then has ended for ever.
+                None => match self.block_of_id(IdIndex::Ended, placed.order)? {
+                    Some(block) => Folded::EndedIn(block),
+                    None => Folded::AtOnce,
+                },
+            };
+            orders.push((placed, folded));
+        }
+        let applied = mark.transpose()?.unwrap_or_default().seq;
+        Ok(FoldedOrders { applied, orders, more })
     }
 
     /// The seqs after one of the commits with trades of a market.
@@ -148,6 +191,22 @@ impl RocksStore {
             let (market, seq) = keys::decode_trade(key)
                 .ok_or_else(|| damaged(format!("family outcomes has the key {key:02x?}")))?;
             trade(market, seq);
+            Ok(())
+        })
+    }
+
+    /// Shows every order by account, as [`crate::store::audit::Derived`] does: all that were placed, or
+    /// those that are open.
+    pub(super) fn every_account_order(
+        &self,
+        open: bool,
+        order: &mut dyn FnMut(AccountId, Placed),
+    ) -> Result<(), StoreError> {
+        let kind = if open { KeyKind::OpenOf } else { KeyKind::PlacedBy };
+        let decode = if open { decode_open } else { decode_placed };
+        self.rows_of_kind(keys::OUTCOMES, kind, &[kind as u8], |key, value| {
+            let (account, placed) = account_order(decode, key, value)?;
+            order(account, placed);
             Ok(())
         })
     }
@@ -220,4 +279,68 @@ impl RocksStore {
 
 fn decode_seq(key: &[u8], value: &[u8]) -> Result<CommitSeq, StoreError> {
     references::decode(value).map_err(|damage| damaged(format!("reference {key:02x?}: {damage}")))
+}
+
+fn decode_state(order: RequestId, value: &[u8]) -> Result<OrderState, StoreError> {
+    match orders::decode_state(&keys::order_state(order), value) {
+        Ok((_, state)) => Ok(state),
+        Err(damage) => Err(damaged(format!("order {order}: {damage}"))),
+    }
+}
+
+type DecodeOrder = fn(&[u8], &[u8]) -> Result<(AccountId, Placed), Damage>;
+
+fn account_order(
+    decode: DecodeOrder,
+    key: &[u8],
+    value: &[u8],
+) -> Result<(AccountId, Placed), StoreError> {
+    decode(key, value).map_err(|damage| damaged(format!("order {key:02x?}: {damage}")))
+}
+
+/// Orders with the seq before which there may be more.
+type Found = (Vec<Placed>, Option<CommitSeq>);
+
+/// The newest of all that an account placed.
+fn placed_rows(rows: &mut DBRawIterator<'_>, asked: &Asked) -> Result<Found, StoreError> {
+    let (mut found, mut last, mut stepped) = (Vec::new(), None, 0);
+    let Some(newest) = asked.before.get().checked_sub(1) else { return Ok((found, None)) };
+    rows.seek(keys::placed_by(asked.account, CommitSeq::new(newest)));
+    while let Some((key, value)) = rows.item()
+        && key.first() == Some(&(KeyKind::PlacedBy as u8))
+    {
+        let (account, placed) = account_order(decode_placed, key, value)?;
+        if account != asked.account {
+            break;
+        }
+        if found.len() == asked.limit || stepped == ROWS_MAX {
+            return Ok((found, last));
+        }
+        if asked.market.is_none_or(|market| market == placed.market) {
+            found.push(placed);
+        }
+        (last, stepped) = (Some(placed.since), stepped + 1);
+        rows.next();
+    }
+    rows.status().map_err(io)?;
+    Ok((found, None))
+}
+
+/// The newest of those that stand: of these, an account has so many as it may.
+fn open_rows(
+    rows: &mut DBRawIterator<'_>,
+    asked: &Asked,
+    skip: &dyn Fn(RequestId) -> bool,
+) -> Result<Found, StoreError> {
+    let mut all = Vec::new();
+    let prefix = keys::open_of_prefix(asked.account);
+    rows.seek(prefix);
+    while let Some((key, value)) = rows.item()
+        && key.starts_with(&prefix)
+    {
+        all.push(account_order(decode_open, key, value)?.1);
+        rows.next();
+    }
+    rows.status().map_err(io)?;
+    Ok(newest_open(all, asked, skip))
 }

@@ -2,11 +2,13 @@
 
 use super::{RocksStore, damaged, io};
 use crate::store::StoreError;
+use crate::store::account_orders::Placed;
 use crate::store::audit::Derived;
 use crate::store::keys::{self, IdIndex, KeyKind};
 use crate::store::versions::PackReader;
 use crate::types::{
-    AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId, Token,
+    AccountId, AssetId, Balance, BalanceKey, BlockNumber, CommitSeq, Key, MarketId, RequestId,
+    Token,
 };
 
 impl Derived for RocksStore {
@@ -56,6 +58,14 @@ impl Derived for RocksStore {
 
     fn all_trades(&self, trade: &mut dyn FnMut(MarketId, CommitSeq)) -> Result<(), StoreError> {
         self.every_trade(trade)
+    }
+
+    fn all_placed(&self, placed: &mut dyn FnMut(AccountId, Placed)) -> Result<(), StoreError> {
+        self.every_account_order(false, placed)
+    }
+
+    fn all_open(&self, open: &mut dyn FnMut(AccountId, Placed)) -> Result<(), StoreError> {
+        self.every_account_order(true, open)
     }
 
     fn all_references(

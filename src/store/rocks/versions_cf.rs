@@ -7,6 +7,7 @@ use crate::market::OrderState;
 use crate::market::order::Price;
 use crate::message::BalanceNow;
 use crate::request::Hold;
+use crate::store::account_orders::{Asked, FoldedOrders};
 use crate::store::keys::{self, IdIndex, KeyKind};
 use crate::store::orders::StoredOrder;
 use crate::store::versions;
@@ -107,6 +108,14 @@ impl VersionStore for RocksStore {
 
     fn block_ending(&self, order: RequestId) -> Result<Option<BlockNumber>, StoreError> {
         self.block_of_id(IdIndex::Ended, order)
+    }
+
+    fn orders_of(
+        &self,
+        asked: &Asked,
+        skip: &dyn Fn(RequestId) -> bool,
+    ) -> Result<FoldedOrders, StoreError> {
+        self.account_orders(asked, skip)
     }
 
     fn trades_after(

@@ -1,6 +1,10 @@
 //! The store from outside its rooms: the core alone, then everything on a real RocksDB.
 
+#[cfg(feature = "rocksdb")]
+mod archive;
 mod core;
+#[cfg(feature = "rocksdb")]
+mod cursor;
 #[cfg(feature = "rocksdb")]
 mod expiry;
 #[cfg(feature = "rocksdb")]

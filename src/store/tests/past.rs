@@ -43,7 +43,7 @@ pub struct Model {
     pub versions: BTreeMap<BalanceKey, BTreeMap<CommitSeq, Balance>>,
     records: BTreeMap<Key, BTreeMap<CommitSeq, Value>>,
     history: Vec<(AccountId, HistoryEntry)>,
-    resolved: BTreeMap<Token, (CommitSeq, Resolution)>,
+    pub resolved: BTreeMap<Token, (CommitSeq, Resolution)>,
     credited: Vec<(AssetId, u128, CommitSeq)>,
     open: Vec<Hold>,
     ids: Vec<(RequestId, CommitSeq)>,

@@ -7,9 +7,13 @@ use super::node::{Node, limits};
 use super::world::{World, deposit, prepare, swap, withdraw};
 use crate::directory::Directory;
 use crate::request::Purpose;
+use crate::store::account_orders::{self, Placed};
+use crate::store::audit::{Failure, Finding, audit};
 use crate::store::mark::Mark;
-use crate::store::{Durability, StoreError, holds, keys, recovery, rocks};
-use crate::types::{AccountId, BlockNumber, RequestId, Token};
+use crate::store::{
+    Durability, FORMAT, Journal, Position, StoreError, holds, keys, recovery, rocks,
+};
+use crate::types::{AccountId, BlockNumber, CommitSeq, MarketId, RequestId, Token};
 
 fn refusal(data: &Path) -> StoreError {
     match Node::start(data, &limits(2)) {
@@ -193,18 +197,53 @@ fn a_newer_format_is_refused_before_anything_is_touched() {
             db.put_cf(family, keys::FORMAT, format.to_be_bytes()).unwrap();
         });
     };
-    meta(3);
+    meta(FORMAT + 1);
     let error = refusal(data.path()).to_string();
-    assert!(error.contains("has format 3, this build knows up to 2"), "{error}");
-    meta(1);
-    assert_eq!(refusal(data.path()), StoreError::OlderFormat { found: 1 });
-    meta(2);
+    let expected = format!("has format {}, this build knows up to {FORMAT}", FORMAT + 1);
+    assert!(error.contains(&expected), "{error}");
+    meta(FORMAT - 1);
+    assert_eq!(refusal(data.path()), StoreError::OlderFormat { found: FORMAT - 1 });
+    meta(FORMAT);
     // The mark says it too, and is looked at first.
     let path = data.path().join("mark");
     let mark = mark_of_format(&path, 9);
     let error = refusal(data.path()).to_string();
     assert!(error.contains("has format 9"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), mark);
+}
+
+/// Which index would have it, its key, its value.
+type BogusRow = (&'static str, Vec<u8>, Vec<u8>);
+
+#[test]
+fn orders_that_the_journal_does_not_have_are_found_by_the_audit() {
+    let (account, order) = (AccountId::new(7), RequestId::new(9));
+    let placed = Placed { since: CommitSeq::new(41), order, market: MarketId::new(0) };
+    let rows: [BogusRow; 2] = [
+        (
+            "the index of accounts' orders",
+            keys::placed_by(account, placed.since).to_vec(),
+            account_orders::placed_value(&placed).to_vec(),
+        ),
+        (
+            "the index of accounts' open orders",
+            keys::open_of(account, order).to_vec(),
+            account_orders::open_value(&placed).to_vec(),
+        ),
+    ];
+    for (index, key, value) in rows {
+        let data = tempfile::tempdir().unwrap();
+        filled(data.path());
+        raw(data.path(), |db| {
+            let family = db.cf_handle(keys::OUTCOMES).unwrap();
+            db.put_cf(family, key, value).unwrap();
+        });
+        let store = rocks::open_read_only(data.path()).unwrap().store;
+        let mark = Position::after(&store.last().unwrap().unwrap());
+        let found = audit(&*store, &*store, &*store, mark, 0, &mut |_| {});
+        let what = format!("{index}: 1 are stored, and not what the journal's 0 lead to");
+        assert_eq!(found, Err(Failure::Found(Finding { seq: None, what })));
+    }
 }
 
 #[test]

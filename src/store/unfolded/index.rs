@@ -11,7 +11,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::UnfoldedBlock;
+use super::{TouchedOrder, UnfoldedBlock};
+use crate::market::Standing;
 use crate::store::Position;
 use crate::store::journal::{Block, Event};
 use crate::sync::RwLock;
@@ -171,12 +172,20 @@ impl Index for Credits {
 pub(super) struct Orders {
     /// The last commit that touched each.
     touched: Map<RequestId, CommitSeq>,
+    /// All of them, by whose orders they touched.
+    of: Map<AccountId, Vec<TouchedOrder>>,
     trades: Seqs<MarketId>,
 }
 
 impl Orders {
     pub(super) fn touched(&self, order: RequestId) -> Option<CommitSeq> {
         self.touched.get(&order).copied()
+    }
+
+    /// What commits up to a seq did to an account's orders, in their order.
+    pub(super) fn of(&self, account: AccountId, upto: CommitSeq) -> Vec<TouchedOrder> {
+        let Some(touched) = self.of.get(&account) else { return Vec::new() };
+        touched[..touched.partition_point(|it| it.seq <= upto)].to_vec()
     }
 
     /// The seqs of commits with trades of a market after one seq and up to another, ascending.
@@ -189,17 +198,29 @@ impl Index for Orders {
     fn add(&mut self, block: &Block) {
         block.visit_events(|seq, event| {
             let Event::Traded(traded) = event else { return };
-            for update in &traded.settlement.orders {
+            let settlement = &traded.settlement;
+            for update in &settlement.orders {
                 self.touched.insert(update.order, seq);
+                self.of.entry(update.account).or_default().push(TouchedOrder {
+                    seq,
+                    order: update.order,
+                    market: settlement.market,
+                    placed: traded.placed.is_some() && update.order == traded.request,
+                    open: update.standing == Standing::Open,
+                });
             }
-            if !traded.settlement.fills.is_empty() {
-                self.trades.add(traded.settlement.market, seq);
+            if !settlement.fills.is_empty() {
+                self.trades.add(settlement.market, seq);
             }
         });
     }
 
     fn forget(&mut self, through: Position) {
         self.touched.retain(|_, seq| *seq > through.seq);
+        self.of.retain(|_, touched| {
+            touched.drain(..touched.partition_point(|it| it.seq <= through.seq));
+            !touched.is_empty()
+        });
         self.trades.forget(through.seq);
     }
 }

@@ -30,6 +30,7 @@ fn report(line: &str, change: impl FnOnce(&mut Tally)) -> Report {
     Report::new(Measured {
         args: &args,
         ran: &ran,
+        series: vec![],
         drained_seconds: 3.0,
         metrics: &Reading::default(),
         holds_open: 0,

@@ -1,0 +1,362 @@
+//! Every setting as data: its unit, the values that it takes, and what it is for.
+//!
+//! What `crosslatch config` says of settings is what stands here. Tests hold it against the settings
+//! themselves: none is missing, and every range is the one that a start insists on.
+
+use std::fmt;
+
+use super::super::nearest::nearest;
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    /// Its name in a file, as in `limits.shards`.
+    pub(super) key: &'static str,
+    /// What one of its value is; `-` where it has no unit.
+    pub(super) unit: &'static str,
+    /// The values that it takes.
+    pub(super) range: Range,
+    /// What it is for, in a sentence or two.
+    pub(super) help: &'static str,
+}
+
+/// The values that a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Range {
+    /// In words.
+    Words(&'static str),
+    /// Whole numbers, both ends included.
+    Whole(u64, u64),
+    /// From what the named limit says.
+    From(&'static str, u64),
+    /// Up to what the named limit says.
+    UpTo(u64, &'static str),
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words(words) => f.write_str(words),
+            Self::Whole(low, high) => write!(f, "{low} to {high}"),
+            Self::From(other, high) => write!(f, "{other} to {high}"),
+            Self::UpTo(low, other) => write!(f, "{low} to {other}"),
+        }
+    }
+}
+
+impl Range {
+    /// What is wrong with a number, as far as that can be said without looking at another setting.
+    pub(super) fn refuses(self, number: i128) -> bool {
+        let (low, high) = match self {
+            Self::Words(_) => return false,
+            Self::Whole(low, high) => (low, high),
+            Self::From(_, high) => (0, high),
+            Self::UpTo(low, _) => (low, u64::MAX),
+        };
+        !(i128::from(low)..=i128::from(high)).contains(&number)
+    }
+}
+
+impl Setting {
+    /// Its name without the table that it is in.
+    pub(super) fn name(&self) -> &'static str {
+        self.key.rsplit('.').next().unwrap_or(self.key)
+    }
+
+    /// The variable that sets it.
+    pub(super) fn variable(&self) -> String {
+        format!("CROSSLATCH_{}", self.key.replace('.', "_").to_uppercase())
+    }
+}
+
+const fn setting(
+    key: &'static str,
+    unit: &'static str,
+    range: Range,
+    help: &'static str,
+) -> Setting {
+    Setting { key, unit, range, help }
+}
+
+use Range::{From, UpTo, Whole, Words};
+
+/// A hundred years.
+const HOURS_MAX: u64 = 24 * 36_600;
+const YEAR_MS: u64 = 366 * 24 * 3_600_000;
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600_000;
+
+/// Every setting: first those of the server, then the limits in the order in which they are declared.
+pub(super) const SETTINGS: &[Setting] = &[
+    setting("data", "path", Words("a directory"), "The data directory; created when missing."),
+    setting(
+        "listen",
+        "IP:PORT",
+        Words("an address of this machine's loopback"),
+        "The address of the HTTP server; port 0 takes a free one.",
+    ),
+    setting(
+        "log_format",
+        "-",
+        Words("text, json"),
+        "How log lines are written: for people, or one JSON object a line.",
+    ),
+    setting(
+        "log_level",
+        "-",
+        Words("error, warn, info, debug, trace"),
+        "How much is logged; where it is not said, RUST_LOG chooses, and else info.",
+    ),
+    setting(
+        "slow_request_ms",
+        "ms",
+        Words("0 and more"),
+        "A request that takes as long gets a line in the log; 0 for every request.",
+    ),
+    setting(
+        "limits.shards",
+        "actors",
+        Whole(1, 64),
+        "Shard actors. Balances move freely when it changes between two starts.",
+    ),
+    setting(
+        "limits.requests_in_flight_max",
+        "requests",
+        Whole(1, 1 << 24),
+        "Requests accepted and not yet answered; beyond that, overloaded.",
+    ),
+    setting(
+        "limits.reads_in_flight_max",
+        "reads",
+        Whole(1, 1 << 20),
+        "Reads accepted and not yet answered; beyond that, overloaded.",
+    ),
+    setting(
+        "limits.batches_voting_max",
+        "batches",
+        Whole(1, 64),
+        "Batches whose first votes are outstanding; while that many are, requests gather into larger \
+         ones.",
+    ),
+    setting(
+        "limits.shard_mailbox_messages_max",
+        "messages",
+        Whole(1, 1 << 16),
+        "Messages that a shard's mailbox holds before the coordinator waits for it.",
+    ),
+    setting(
+        "limits.log_mailbox_messages_max",
+        "messages",
+        Whole(1, 1 << 20),
+        "Messages that the commit log's mailbox holds before the coordinator and the shards wait.",
+    ),
+    setting(
+        "limits.commit_group_requests_max",
+        "requests",
+        Whole(1, 1 << 20),
+        "Requests in one journal block, at most; one decision may exceed it.",
+    ),
+    setting(
+        "limits.fold_requests_max",
+        "requests",
+        Whole(1, 1 << 28),
+        "Requests that one fold of the version store takes in, at most.",
+    ),
+    setting(
+        "limits.unfolded_requests_max",
+        "requests",
+        From("fold_requests_max", 1 << 30),
+        "Requests that may be durable and not yet folded; beyond that the commit log waits.",
+    ),
+    setting(
+        "limits.recent_ids_window_ms",
+        "ms",
+        Whole(SECOND_MS, HOUR_MS),
+        "How far back a version-7 id's time may lie for the engine to know from memory that it is new.",
+    ),
+    setting(
+        "limits.recent_ids_max",
+        "ids",
+        Whole(1_024, 1 << 32),
+        "Request ids remembered for that, at most (about 28 bytes each).",
+    ),
+    setting(
+        "limits.hold_expiry_ms",
+        "ms",
+        UpTo(1, "hold_expiry_max_ms"),
+        "How long a prepared swap stands if its caller does not say.",
+    ),
+    setting(
+        "limits.hold_expiry_max_ms",
+        "ms",
+        Whole(1, YEAR_MS),
+        "How long a prepared swap may stand at most.",
+    ),
+    setting(
+        "limits.holds_max",
+        "holds",
+        Whole(1, 1 << 28),
+        "Holds that are open at once, at most, of all accounts together (about 300 bytes each).",
+    ),
+    setting(
+        "limits.holds_per_account_max",
+        "holds",
+        Whole(1, 1 << 28),
+        "Holds that are open at once, at most, in which one account has set something aside.",
+    ),
+    setting(
+        "limits.held_share_max_percent",
+        "percent",
+        Whole(1, 100),
+        "How much of one balance may be set aside at most, of available and held together when the \
+         amount is granted.",
+    ),
+    setting(
+        "limits.lock_wait_ms",
+        "ms",
+        Whole(1, HOUR_MS),
+        "How long a request waits, at most, for the exclusive hold of another before it is refused.",
+    ),
+    setting(
+        "limits.parked_requests_max",
+        "requests",
+        Whole(1, 1 << 24),
+        "Requests that wait for exclusive holds at once, at most; beyond that, refused without a wait.",
+    ),
+    setting(
+        "limits.transaction_attempts_max",
+        "attempts",
+        Whole(1, 64),
+        "How often a transaction that met something undecided is sequenced before it is refused.",
+    ),
+    setting(
+        "limits.market_actors",
+        "actors",
+        Whole(1, 64),
+        "Market actors; markets are dealt to them by number.",
+    ),
+    setting(
+        "limits.market_mailbox_messages_max",
+        "messages",
+        Whole(1, 1 << 16),
+        "Messages that a market actor's mailbox holds before the coordinator waits for it.",
+    ),
+    setting(
+        "limits.orders_per_market_max",
+        "orders",
+        Whole(1, 1 << 30),
+        "Orders that stand in one market at once, at most (about 250 bytes each).",
+    ),
+    setting(
+        "limits.history_retention_hours",
+        "hours",
+        Whole(0, HOURS_MAX),
+        "How far back the version store remembers; 0 for ever.",
+    ),
+];
+
+/// The setting of that name.
+pub(super) fn named(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The setting of which that is a misspelling, most likely.
+pub(super) fn meant_by(key: &str) -> Option<&'static str> {
+    // Somebody may have forgotten the table that it is in, or put it into one.
+    let name = key.rsplit('.').next().unwrap_or(key);
+    if let Some(same) = SETTINGS.iter().find(|setting| setting.name() == name) {
+        return Some(same.key);
+    }
+    let alike = nearest(name, SETTINGS.iter().map(Setting::name))?;
+    SETTINGS.iter().find(|setting| setting.name() == alike).map(|setting| setting.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::super::settings::Settings;
+    use super::*;
+    use crate::config::Limits;
+
+    /// The names of everything that can be set.
+    fn keys() -> BTreeSet<String> {
+        let set = Settings {
+            log_level: Some(crate::cli::settings::LogLevel::Info),
+            ..Settings::default()
+        };
+        let table = toml::Table::try_from(set).unwrap();
+        let mut keys = BTreeSet::new();
+        for (key, value) in &table {
+            match value.as_table() {
+                Some(inner) => keys.extend(inner.keys().map(|name| format!("{key}.{name}"))),
+                None => {
+                    keys.insert(key.clone());
+                }
+            }
+        }
+        keys
+    }
+
+    #[test]
+    fn every_setting_is_here_and_nothing_else() {
+        let here: BTreeSet<String> =
+            SETTINGS.iter().map(|setting| setting.key.to_owned()).collect();
+        assert_eq!(here, keys());
+        assert_eq!(here.len(), SETTINGS.len());
+    }
+
+    /// What is wrong with the limits when that one has that value.
+    fn refused(name: &str, value: u64) -> Option<String> {
+        let mut table = toml::Table::new();
+        table.insert(name.into(), toml::Value::Integer(i64::try_from(value).unwrap()));
+        match table.try_into::<Limits>() {
+            Ok(limits) => limits.validate().err().map(|malformed| malformed.field),
+            Err(_) => Some(name.to_owned()),
+        }
+    }
+
+    #[test]
+    fn ranges_are_those_that_a_start_insists_on() {
+        for setting in SETTINGS.iter().filter(|setting| setting.key.starts_with("limits.")) {
+            let name = setting.name();
+            let wrong = |value| refused(name, value).as_deref() == Some(name);
+            let (low, high) = match setting.range {
+                Whole(low, high) => (Some(low), Some(high)),
+                From(_, high) => (None, Some(high)),
+                UpTo(low, _) => (Some(low), None),
+                Words(_) => panic!("{name} is a number"),
+            };
+            if let Some(low) = low {
+                assert!(!wrong(low), "{name}: {low}");
+                assert!(low == 0 || wrong(low - 1), "{name}: below {low}");
+            }
+            if let Some(high) = high {
+                assert!(!wrong(high), "{name}: {high}");
+                assert!(wrong(high + 1), "{name}: above {high}");
+            }
+        }
+        let Limits { fold_requests_max, hold_expiry_max_ms, .. } = Limits::default();
+        let below = fold_requests_max as u64 - 1;
+        assert_eq!(
+            refused("unfolded_requests_max", below).as_deref(),
+            Some("unfolded_requests_max")
+        );
+        let above = hold_expiry_max_ms + 1;
+        assert_eq!(refused("hold_expiry_ms", above).as_deref(), Some("hold_expiry_ms"));
+    }
+
+    #[test]
+    fn misspelt_names_are_understood() {
+        for (wrong, meant) in [
+            ("shards", Some("limits.shards")),
+            ("limits.listen", Some("listen")),
+            ("limits.shard", Some("limits.shards")),
+            ("lisen", Some("listen")),
+            ("limits.hold_expiry", Some("limits.hold_expiry_ms")),
+            ("limits.colour", None),
+        ] {
+            assert_eq!(meant_by(wrong), meant, "{wrong}");
+        }
+    }
+}

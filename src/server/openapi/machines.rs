@@ -1,0 +1,68 @@
+//! What the document says of what machines ask.
+
+use serde_json::json;
+
+use crate::server::backups::{Done, Pending};
+use crate::server::health::{PROMETHEUS_TEXT, Status, Version};
+use crate::server::receipt::OperationBody;
+
+use super::About;
+use super::requests::{BackupRequest, OperationRequest};
+
+const TAG: &str = "machines";
+
+pub fn back_up(call: &mut About<'_>) {
+    call.named(
+        TAG,
+        "backUp",
+        "Makes a proven copy of the data directory",
+        "On the server's own file system. After a while without a result it answers 202: ask the \
+         same again, to wait for the rest of the same backup.",
+    );
+    call.body::<BackupRequest>();
+    call.gives::<Done>("It is made, and audited.");
+    let pending = call.schemas.of::<Pending>();
+    call.answers(202, "It goes on.", pending);
+}
+
+pub fn operate(call: &mut About<'_>) {
+    let says = "The kill switch of the whole venue. It stands over a restart.";
+    call.named(TAG, "operate", "Says what the venue takes from now on", says);
+    call.takes::<OperationRequest>();
+    call.settles("OperationReceipt", |schemas| vec![schemas.of::<OperationBody>()]);
+}
+
+pub fn get_operation(call: &mut About<'_>) {
+    call.named(TAG, "getOperation", "What the venue takes", "");
+    call.gives::<OperationBody>("The state.");
+}
+
+pub fn livez(call: &mut About<'_>) {
+    call.named(TAG, "livez", "Whether the process answers", "");
+    let status = call.schemas.of::<Status>();
+    call.answers(200, "It does.", status);
+}
+
+pub fn readyz(call: &mut About<'_>) {
+    call.named(TAG, "readyz", "Whether new work may be sent here", "");
+    let status = call.schemas.of::<Status>();
+    call.answers(200, "It may.", status);
+    call.refuses(&["stopped"]);
+}
+
+pub fn version(call: &mut About<'_>) {
+    call.named(TAG, "version", "What is running", "");
+    let version = call.schemas.of::<Version>();
+    call.answers(200, "Its name and version.", version);
+}
+
+pub fn metrics(call: &mut About<'_>) {
+    call.named(TAG, "metrics", "Everything measured so far", "In Prometheus' text format.");
+    call.writes(PROMETHEUS_TEXT, "The metrics.");
+    call.refuses(&["storage"]);
+}
+
+pub fn openapi(call: &mut About<'_>) {
+    call.named(TAG, "openapi", "This document", "");
+    call.answers(200, "An OpenAPI document.", json!({"type": "object"}));
+}
