@@ -56,6 +56,9 @@ pub struct ServeArgs {
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
+    /// Whether anybody may read /metrics; else it needs a key [default: true]
+    #[arg(long, value_name = "BOOL", env = "CROSSLATCH_METRICS_OPEN")]
+    metrics_open: Option<bool>,
     /// Certificate of the server, PEM: turns TLS on, with --tls-key
     #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CERT", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -106,6 +109,7 @@ impl ServeArgs {
         if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
             settings.tls = Some(TlsFiles { cert, key, client_ca: self.tls_client_ca });
         }
+        settings.metrics_open = self.metrics_open.unwrap_or(settings.metrics_open);
         settings.journal_archive_dir = self.journal_archive_dir.or(settings.journal_archive_dir);
         let limits = &mut settings.limits;
         limits.journal_archive_after_secs =

@@ -127,13 +127,17 @@ mod tests {
     use axum::http::Method;
     use serde_json::{Value, json};
 
+    use super::super::connections::Peer;
+    use super::super::door::Door;
     use super::*;
-    use crate::config::Limits;
+    use crate::config::{EdgeLimits, Limits};
     use crate::engine::{Engine, Options};
     use crate::store::start_progress::Phase;
 
     async fn ask(gate: &Gate, method: Method, path: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        request.extensions_mut().insert(Peer { address, is_encrypted: false });
         let response = gate.clone().call(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -164,7 +168,8 @@ mod tests {
         );
         let data = tempfile::tempdir().unwrap();
         let engine = Engine::start(Options::new(data.path())).unwrap();
-        let app = App::new(engine, exporter, &Limits::default());
+        let door = Door::new(data.path(), &EdgeLimits::default(), true);
+        let app = App::new(engine, exporter, &Limits::default(), door);
         gate.open(app.clone(), 1_000);
         assert_eq!(get("/readyz").await, (200, json!({"status": "ready"})));
         assert_eq!(get("/v1/assets").await.0, 200);

@@ -5,6 +5,7 @@
 //! key's, which tells nothing of it.
 
 use crate::access::Caller;
+use crate::engine::Event;
 use crate::error::Reject;
 use crate::request::{Command, Outcome, Purpose, Receipt};
 use crate::types::{AccountId, Leg};
@@ -39,6 +40,14 @@ pub(super) fn sees_outcome(visitor: &Visitor, outcome: &Outcome) -> bool {
         // It says no more than whom it was about, if at all.
         Outcome::Rejected(_) => false,
     }
+}
+
+/// Whether the visitor asked for what happened, or one of its accounts had part in it.
+pub(super) fn sees_event(visitor: &Visitor, event: &Event) -> bool {
+    let mut accounts = event.accounts().iter();
+    visitor.sees_all()
+        || is_own(visitor, event.receipt.caller)
+        || accounts.any(|account| visitor.may_see(*account))
 }
 
 fn is_own(visitor: &Visitor, caller: Caller) -> bool {

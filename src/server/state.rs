@@ -110,6 +110,14 @@ impl App {
         &self.0.door
     }
 
+    /// Whether the visitor would still be let in, for answers that go on and on.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    pub(super) fn still(&self) -> Result<(), Problem> {
+        Ok(self.door().still(self.visitor(), self.engine().directory())?)
+    }
+
     /// Counts the members of a batch, in flight until what is returned is dropped: the request that
     /// brings them was counted as one.
     ///

@@ -259,6 +259,35 @@ impl Door {
         KeyUse::take(of, self.now(), n, limits).map(Some).map_err(limited)
     }
 
+    /// Whether who was let in would still be, for answers that go on and on: a key may have been
+    /// revoked or rotated meanwhile, or have expired; or it is the first that there is.
+    ///
+    /// # Errors
+    /// [`Refused::Unauthenticated`].
+    pub fn still(&self, visitor: &Visitor, directory: &Directory) -> Result<(), Refused> {
+        let why = match &visitor.0 {
+            Who::Anybody => return Ok(()),
+            Who::Trusted if directory.keys_len() == 0 => return Ok(()),
+            Who::Trusted => "there are keys now; come again with one".into(),
+            Who::Owner { issued, .. } => {
+                let is_it = |now: &Issued| {
+                    let same = now.key.generation == issued.key.generation;
+                    same && !now.revoked && now.stands_at(self.clock.wall())
+                };
+                if directory.key(issued.number).as_ref().is_some_and(is_it) {
+                    return Ok(());
+                }
+                format!(
+                    "the key {} does not stand any more, or has another secret",
+                    issued.key.name
+                )
+            }
+        };
+        let refused = Refused::Unauthenticated(why);
+        self.count(&refused);
+        Err(refused)
+    }
+
     /// Counts who was turned away.
     fn count(&self, refused: &Refused) {
         self.metrics.turned_away(match refused {
