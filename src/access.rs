@@ -5,6 +5,9 @@
 //! they are at its place in the order, and so it stays after a restart. What is kept of a key's
 //! secret is a hash ([`ApiKey::verifier`]): neither the journal nor a backup lets anybody in.
 
+pub mod secret;
+pub mod signature;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;

@@ -49,6 +49,8 @@ pub const KEY_NAME_BYTES_MAX: usize = 64;
 pub const KEY_ACCOUNTS_MAX: usize = 1_024;
 /// Most networks that one API key may be used from.
 pub const KEY_NETWORKS_MAX: usize = 32;
+/// Addresses remembered for their failed authentications (about 40 bytes each).
+pub const FAILED_ADDRESSES_MAX: usize = 65_536;
 /// A segment of the archive is closed once its blocks, unpacked, have so many bytes.
 pub const ARCHIVE_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Most blocks of a segment of the archive.
@@ -86,8 +88,6 @@ pub const STREAM_CHANGED_LEVELS_MAX: usize = 65_536;
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches of one stream that may be taken and not yet answered; beyond that, the stream is not read.
 pub const GRPC_BATCHES_IN_FLIGHT_MAX: usize = 16;
-/// Calls on one gRPC connection at once, streams included; a client waits with the next one.
-pub const GRPC_STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// What a gRPC client may send on one call, and on one connection, before it is read, in bytes.
 pub const GRPC_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// See [`GRPC_STREAM_WINDOW_BYTES`].
@@ -269,6 +269,83 @@ impl Limits {
     }
 }
 
+/// What an operator may turn of the server's edge: connections, heads of requests, signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EdgeLimits {
+    /// Connections open at once; the next one waits to be accepted.
+    pub connections_max: usize,
+    /// Of these, from one address (of IPv6, from one network of 64 bits); the next one is closed.
+    pub connections_per_address_max: usize,
+    /// Longest head of a request: its line and its headers.
+    pub head_bytes_max: usize,
+    /// Most headers of a request.
+    pub headers_max: usize,
+    /// Requests at once on one connection of HTTP/2.
+    pub streams_per_connection_max: u32,
+    /// How long a request's head may take to arrive, and its connection may wait for it.
+    pub head_wait_ms: u64,
+    /// How long a TLS handshake may take.
+    pub handshake_wait_ms: u64,
+    /// How long nothing may move on a connection, be it between requests or within one.
+    pub idle_ms: u64,
+    /// How far a signature's time may be from the server's, before or after.
+    pub signature_window_ms: u64,
+    /// Failed authentications from one address in a burst; beyond it and
+    /// [`EdgeLimits::failures_per_second_max`] they are answered `rate_limited`.
+    pub failures_burst_max: u32,
+    /// Failed authentications a second from one address.
+    pub failures_per_second_max: u32,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4_096,
+            connections_per_address_max: 2_048,
+            head_bytes_max: 32 * 1024,
+            headers_max: 100,
+            streams_per_connection_max: 256,
+            head_wait_ms: 75_000,
+            handshake_wait_ms: 10_000,
+            idle_ms: 75_000,
+            signature_window_ms: 5_000,
+            failures_burst_max: 20,
+            failures_per_second_max: 1,
+        }
+    }
+}
+
+impl EdgeLimits {
+    /// Checks every limit and how they relate.
+    ///
+    /// # Errors
+    /// The first field that is out of its range, with the range.
+    pub fn validate(&self) -> Result<(), Malformed> {
+        let between = |field: &str, value: u64, low: u64, high: u64| {
+            if (low..=high).contains(&value) {
+                return Ok(());
+            }
+            Err(Malformed::new(field, format!("is {value}; give {low} to {high}")))
+        };
+        let connections = self.connections_max as u64;
+        between("connections_max", connections, 1, 1 << 20)?;
+        let of_one = self.connections_per_address_max as u64;
+        between("connections_per_address_max", of_one, 1, connections)?;
+        // What hyper reads into is never smaller.
+        between("head_bytes_max", self.head_bytes_max as u64, 8_192, 1 << 20)?;
+        between("headers_max", self.headers_max as u64, 16, 1_024)?;
+        between("streams_per_connection_max", self.streams_per_connection_max.into(), 1, 1 << 16)?;
+        let hour_ms = 3_600_000;
+        between("head_wait_ms", self.head_wait_ms, 100, hour_ms)?;
+        between("handshake_wait_ms", self.handshake_wait_ms, 100, hour_ms)?;
+        between("idle_ms", self.idle_ms, 100, hour_ms)?;
+        between("signature_window_ms", self.signature_window_ms, 1, hour_ms)?;
+        between("failures_burst_max", self.failures_burst_max.into(), 1, 1 << 20)?;
+        between("failures_per_second_max", self.failures_per_second_max.into(), 1, 1 << 20)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +353,7 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         assert_eq!(Limits::default().validate(), Ok(()));
+        assert_eq!(EdgeLimits::default().validate(), Ok(()));
     }
 
     #[test]

@@ -207,13 +207,13 @@ fn transactions_and_keys_go_by_text() {
         (&receipt["commit_seq"], &receipt["legs"][0]["amount"]),
         (&json!("9"), &json!("10"))
     );
-    assert_eq!(run("key a/b").done(), "version  9\nvalue    x=y\n");
-    assert_eq!(run("key a/b --json").json(), json!({"value": "eD15", "version": "9"}));
+    assert_eq!(run("value a/b").done(), "version  9\nvalue    x=y\n");
+    assert_eq!(run("value a/b --json").json(), json!({"value": "eD15", "version": "9"}));
     let again = run("transaction --read a/b@0 --write a/b=z").refused();
     assert!(again.contains("crosslatch: rejected: conflict: key a/b has changed"), "{again}");
     run("transaction --read a/b@9 --delete a/b").done();
-    assert_eq!(run("key a/b").done(), "version  10\nvalue    -\n");
-    assert_eq!(run("key a/b --at 9").done(), "version  9\nvalue    x=y\n");
+    assert_eq!(run("value a/b").done(), "version  10\nvalue    -\n");
+    assert_eq!(run("value a/b --at 9").done(), "version  9\nvalue    x=y\n");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn bad_usage_exits_2_and_asks_nobody() {
         "withdraw confirm",
         "balance x",
         "balance 1 --at 1 --at-time 2026-01-31T12:00:00Z",
-        "balance 1 --url https://127.0.0.1:7400",
+        "balance 1 --url ftp://127.0.0.1:7400",
         "transaction --read a",
         "order buy 1",
         "order hold 1 ETH-SOL 5",

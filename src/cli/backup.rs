@@ -19,6 +19,8 @@ pub struct BackupArgs {
     /// The server that runs on it; then the backup goes to the server's file system.
     #[arg(long, value_name = "URL", value_parser = client::backup::url)]
     url: Option<String>,
+    #[command(flatten)]
+    access: client::target::AccessArgs,
     /// Where to: a directory that is missing or empty.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -40,7 +42,7 @@ const FAILED: u8 = 4;
 /// Standard output cannot be written to.
 pub fn run(args: BackupArgs) -> anyhow::Result<ExitCode> {
     if let Some(url) = args.url {
-        return client::backup::run(&url, &args.to, args.json);
+        return client::backup::run(&url, &args.access, &args.to, args.json);
     }
     let data = args.data.expect("required unless --url is given");
     let made = backup::offline(&data, &args.to);

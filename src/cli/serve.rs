@@ -27,6 +27,8 @@ use tracing_subscriber::EnvFilter;
 use crate::engine::{Engine, Options};
 use crate::error::Error;
 use crate::metrics::{self, Exporter};
+use crate::server::door::Door;
+use crate::server::tls::{Tls, TlsFiles};
 use crate::server::{self, App, Gate};
 use crate::store::start_progress::StartProgress;
 
@@ -57,6 +59,18 @@ pub struct ServeArgs {
     /// Shard actors, 1 to 64 [default: 2]
     #[arg(long, value_name = "N", env = "CROSSLATCH_SHARDS")]
     shards: Option<usize>,
+    /// Whether anybody may read /metrics; else it needs a key [default: true]
+    #[arg(long, value_name = "BOOL", env = "CROSSLATCH_METRICS_OPEN")]
+    metrics_open: Option<bool>,
+    /// Certificate of the server, PEM: turns TLS on, with --tls-key
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authority of clients' certificates, PEM: clients need one then
+    #[arg(long, value_name = "FILE", env = "CROSSLATCH_TLS_CLIENT_CA", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// Moves old blocks of the journal to this directory [default: none, everything stays]
     #[arg(long, value_name = "DIR", env = "CROSSLATCH_JOURNAL_ARCHIVE_DIR")]
     journal_archive_dir: Option<PathBuf>,
@@ -96,6 +110,10 @@ impl ServeArgs {
         settings.slow_request_ms = self.slow_request_ms.unwrap_or(settings.slow_request_ms);
         settings.grpc = self.grpc.unwrap_or(settings.grpc);
         settings.limits.shards = self.shards.unwrap_or(settings.limits.shards);
+        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
+            settings.tls = Some(TlsFiles { cert, key, client_ca: self.tls_client_ca });
+        }
+        settings.metrics_open = self.metrics_open.unwrap_or(settings.metrics_open);
         settings.journal_archive_dir = self.journal_archive_dir.or(settings.journal_archive_dir);
         let limits = &mut settings.limits;
         limits.journal_archive_after_secs =
@@ -119,8 +137,13 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     start_log(settings.log_format, settings.log_level);
     let exporter = metrics::install()?;
     let faces = Faces { http: bind(settings.listen)?, grpc: bind(settings.grpc)? };
+    if !settings.data.exists() {
+        // There can be no key: nothing is touched.
+        settings.check_listen(false)?;
+    }
+    let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(start_and_serve(exporter, faces, &settings))?;
+    let code = runtime.block_on(start_and_serve(exporter, faces, tls, &settings))?;
     // What is still running was given its time. Dropped with the last connection is the database:
     // the process would abort if it ended while RocksDB's threads are at work.
     runtime.shutdown_timeout(CLOSE);
@@ -176,6 +199,7 @@ struct Serving {
 async fn start_and_serve(
     exporter: Exporter,
     faces: Faces,
+    tls: Option<Tls>,
     settings: &Settings,
 ) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
@@ -189,8 +213,14 @@ async fn start_and_serve(
         async move { drop(stopping.changed().await) }
     };
     let progress = Arc::new(StartProgress::default());
-    let gate = Gate::new(progress.clone(), exporter.clone());
-    let http = tokio::spawn(server::serve(gate.clone(), faces.http, asked()));
+    let gate = Gate::new(progress.clone(), exporter.clone(), settings.metrics_open);
+    if let Some(tls) = tls.clone() {
+        tokio::spawn(reload_on(signal(SignalKind::hangup())?, tls));
+    }
+    let http = {
+        let (gate, tls, edge, asked) = (gate.clone(), tls.clone(), settings.edge.clone(), asked());
+        tokio::spawn(async move { server::serve(gate, faces.http, tls, &edge, asked).await })
+    };
     tracing::info!(%address, data = %settings.data.display(), "listening; the engine starts");
     notifier.status("recovering");
     keep_watch(&notifier);
@@ -201,11 +231,16 @@ async fn start_and_serve(
         tracing::info!("stopped before the engine had started");
         return Ok(ExitCode::SUCCESS);
     };
-    let app = App::new(engine, exporter, &settings.limits);
+    let door = door(&engine, settings).await?;
+    let app = App::new(engine, exporter, &settings.limits, door);
     gate.open(app.clone(), settings.slow_request_ms);
-    let grpc = tokio::spawn(server::grpc::serve(app.clone(), faces.grpc, asked()));
+    let grpc = {
+        let (app, edge, asked) = (app.clone(), settings.edge.clone(), asked());
+        tokio::spawn(async move { server::grpc::serve(app, faces.grpc, tls, &edge, asked).await })
+    };
     // Both end when they are asked to, and each by itself only if it fails.
     let connections = tokio::spawn(both(http, grpc));
+    warn_of_openness(&app, &addresses, settings);
     let ready = say_ready(&app, addresses, settings)?;
     notifier.ready(&ready);
     let log_format = settings.log_format;
@@ -217,6 +252,21 @@ async fn both(http: Connections, grpc: Connections) -> std::io::Result<()> {
     let ended =
         async |connections: Connections| connections.await.map_err(std::io::Error::other)?;
     tokio::try_join!(ended(http), ended(grpc)).map(|_| ())
+}
+
+/// The door of a server with that engine; where it may not listen as it does, the engine is stopped.
+async fn door(engine: &Engine, settings: &Settings) -> anyhow::Result<Door> {
+    let has_keys = engine.directory().keys_len() > 0;
+    if let Err(refused) = settings.check_listen(has_keys) {
+        stop_engine(engine.clone()).await?;
+        return Err(refused.into());
+    }
+    let door = Door::new(&settings.data, &settings.edge, settings.metrics_open);
+    let opened = tokio::task::spawn_blocking(move || match has_keys {
+        true => door.master().map(drop).map(|()| door),
+        false => Ok(door),
+    });
+    Ok(opened.await??)
 }
 
 /// Tells the watchdog, if there is one, that the network's side of the process turns. An engine that
@@ -270,6 +320,28 @@ async fn serve(app: App, serving: Serving) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Reads the certificates again whenever somebody says that they have changed.
+async fn reload_on(mut hangup: Signal, tls: Tls) {
+    while hangup.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => tracing::info!("SIGHUP: the certificates were read again"),
+            Err(error) => tracing::error!(%error, "SIGHUP: the certificates stay as they were"),
+        }
+    }
+}
+
+/// Says what everybody should know who runs a server that others can reach.
+fn warn_of_openness(app: &App, addresses: &[SocketAddr], settings: &Settings) {
+    if app.engine().directory().keys_len() == 0 {
+        tracing::warn!("there are no keys: anybody on this machine may do everything");
+    } else if settings.tls.is_none() && !addresses.iter().all(|it| it.ip().is_loopback()) {
+        tracing::warn!(
+            "without TLS others can read along: bearer tokens are taken from this machine only, \
+             everybody else has to sign"
+        );
+    }
+}
+
 /// The one line that people and scripts wait for.
 fn say_ready(
     app: &App,
@@ -282,8 +354,10 @@ fn say_ready(
         1 => "1 shard".into(),
         many => format!("{many} shards"),
     };
-    let ready =
-        format!("ready on http://{http} and grpc://{grpc} (data {data}, {shards}, seq {seq})");
+    let s = if settings.tls.is_some() { "s" } else { "" };
+    let ready = format!(
+        "ready on http{s}://{http} and grpc{s}://{grpc} (data {data}, {shards}, seq {seq})"
+    );
     let mut out = stdout().lock();
     writeln!(out, "crosslatch is {ready}")?;
     out.flush()?;

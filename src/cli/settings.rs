@@ -7,12 +7,23 @@
 //! log_format = "json"
 //! journal_archive_dir = "/archive/venue"
 //!
+//! metrics_open = true     # anybody may read /metrics; else it needs a key
+//!
+//! [tls]
+//! cert = "server.pem"
+//! key = "server.key"
+//! client_ca = "clients.pem"
+//!
 //! [limits]                # every field of `config::Limits`
 //! shards = 2
 //! requests_in_flight_max = 131_072
+//!
+//! [edge]                  # every field of `config::EdgeLimits`
+//! connections_max = 4_096
 //! ```
 //!
-//! A limit is set from the environment by `CROSSLATCH_LIMITS_` and its name in capitals.
+//! A limit is set from the environment by `CROSSLATCH_LIMITS_` or `CROSSLATCH_EDGE_` and its name in
+//! capitals.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,11 +31,13 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Limits, SLOW_REQUEST_MS};
+use crate::config::{EdgeLimits, Limits, SLOW_REQUEST_MS};
 use crate::error::{Error, Malformed};
+use crate::server::tls::TlsFiles;
 
-/// Prefix of the variables that set limits.
-pub(super) const LIMITS_VARIABLES: &str = "CROSSLATCH_LIMITS_";
+/// Prefixes of the variables that set limits, and the tables that these stand in.
+pub(super) const LIMITS_VARIABLES: [(&str, &str); 2] =
+    [("CROSSLATCH_LIMITS_", "limits"), ("CROSSLATCH_EDGE_", "edge")];
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -74,8 +87,15 @@ pub struct Settings {
     pub log_level: Option<LogLevel>,
     /// A request that takes as long gets a line in the log; 0 for every request.
     pub slow_request_ms: u64,
+    /// Whether anybody may read `/metrics`; else it needs a key.
+    pub metrics_open: bool,
+    /// Certificates; without them the server speaks plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Every limit of the engine.
     pub limits: Limits,
+    /// Every limit of the server's edge.
+    pub edge: EdgeLimits,
 }
 
 impl Default for Settings {
@@ -88,7 +108,10 @@ impl Default for Settings {
             log_format: LogFormat::default(),
             log_level: None,
             slow_request_ms: SLOW_REQUEST_MS,
+            metrics_open: true,
+            tls: None,
             limits: Limits::default(),
+            edge: EdgeLimits::default(),
         }
     }
 }
@@ -114,12 +137,15 @@ impl Settings {
             table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
         }
         for (name, value) in variables {
-            if let Some(limit) = name.strip_prefix(LIMITS_VARIABLES) {
-                set_limit(&mut table, limit, &name, &value)?;
+            for (prefix, limits) in LIMITS_VARIABLES {
+                if let Some(limit) = name.strip_prefix(prefix) {
+                    set_limit(&mut table, limits, limit, &name, &value)?;
+                }
             }
         }
         table.try_into().map_err(|error: toml::de::Error| {
-            Error::Config(Malformed::new(LIMITS_VARIABLES, format!("…: {}", error.message())))
+            let [(limits, _), _] = LIMITS_VARIABLES;
+            Error::Config(Malformed::new(limits, format!("…: {}", error.message())))
         })
     }
 
@@ -129,16 +155,24 @@ impl Settings {
     /// [`Error::Config`] with the first field that is wrong.
     pub fn validate(&self) -> Result<(), Error> {
         self.limits.validate().map_err(Error::Config)?;
+        self.edge.validate().map_err(Error::Config)
+    }
+
+    /// Checks where a venue may listen that has keys, or has none yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: without keys, on loopback only.
+    pub fn check_listen(&self, has_keys: bool) -> Result<(), Error> {
         let faces = [("listen", self.listen), ("grpc", self.grpc)];
-        let Some((field, address)) = faces.into_iter().find(|(_, it)| !it.ip().is_loopback())
-        else {
-            return Ok(());
-        };
+        let open = faces.into_iter().find(|(_, it)| !it.ip().is_loopback());
+        let Some((field, address)) = open.filter(|_| !has_keys) else { return Ok(()) };
+        let data = self.data.display();
         Err(Error::Config(Malformed::new(
             field,
             format!(
-                "is {address}; without any key configured the server answers everybody who \
-                 reaches it, so it only listens on loopback, as 127.0.0.1:{} is",
+                "is {address}; without any key the server answers everybody who reaches it, so it only \
+                 listens on loopback, as 127.0.0.1:{} is; create a key first: crosslatch key create \
+                 operator --scope read,trade,transfer,operate --all-accounts --data {data}",
                 address.port()
             ),
         )))
@@ -147,6 +181,7 @@ impl Settings {
 
 fn set_limit(
     table: &mut toml::Table,
+    limits: &str,
     limit: &str,
     variable: &str,
     value: &str,
@@ -154,7 +189,7 @@ fn set_limit(
     let number = value.replace('_', "").parse().map_err(|_| {
         Error::Config(Malformed::new(variable, format!("is {value:?}; give a whole number")))
     })?;
-    let limits = table.entry("limits").or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let limits = table.entry(limits).or_insert_with(|| toml::Value::Table(toml::Table::new()));
     let limits = limits.as_table_mut().expect("the file was read as settings before");
     limits.insert(limit.to_ascii_lowercase(), toml::Value::Integer(number));
     Ok(())
@@ -183,9 +218,14 @@ mod tests {
         let text = "listen = \"127.0.0.1:1\"\njournal_archive_dir = \"/a\"\n[limits]\nshards = 3\n\
                     fold_requests_max = 7\njournal_archive_after_secs = 60\n";
         let file = file(text);
-        let set = variables([("CROSSLATCH_LIMITS_SHARDS", "5"), ("PATH", "/bin")]);
+        let set = variables([
+            ("CROSSLATCH_LIMITS_SHARDS", "5"),
+            ("CROSSLATCH_EDGE_HEADERS_MAX", "64"),
+            ("PATH", "/bin"),
+        ]);
         let settings = Settings::load(Some(file.path()), set).expect("valid");
         assert_eq!(settings.limits.shards, 5);
+        assert_eq!(settings.edge.headers_max, 64);
         assert_eq!(settings.limits.fold_requests_max, 7);
         assert_eq!(settings.limits.recent_ids_max, Limits::default().recent_ids_max);
         assert_eq!(settings.listen.port(), 1);
@@ -217,15 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_listened_on() {
-        let on = |listen: &str| {
+    fn without_keys_only_loopback_is_listened_on() {
+        let on = |listen: &str, has_keys| {
             let listen = listen.parse().expect("an address");
-            Settings { listen, ..Settings::default() }.validate()
+            Settings { listen, ..Settings::default() }.check_listen(has_keys)
         };
-        assert_eq!(on("[::1]:0"), Ok(()));
-        assert!(on("0.0.0.0:7400").expect_err("everybody").to_string().contains("loopback"));
+        assert_eq!(on("[::1]:0", false), Ok(()));
+        let refused = on("0.0.0.0:7400", false).expect_err("everybody").to_string();
+        assert!(refused.contains("loopback") && refused.contains("key create"), "{refused}");
+        assert_eq!(on("0.0.0.0:7400", true), Ok(()));
         let grpc = "0.0.0.0:7401".parse().expect("an address");
         let settings = Settings { grpc, ..Settings::default() };
-        assert!(settings.validate().expect_err("everybody").to_string().contains("grpc is"));
+        assert!(
+            settings.check_listen(false).expect_err("everybody").to_string().contains("grpc is")
+        );
     }
 }

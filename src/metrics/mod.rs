@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod edge;
 mod histogram;
 mod observers;
 mod process;
@@ -39,6 +40,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::error::{Error, Malformed};
 
+pub use self::edge::{EdgeMetrics, OpenConnection, TurnedAway};
 use self::histogram::Histograms;
 pub use self::observers::{
     ArchiveMetrics, Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics,
@@ -115,6 +117,7 @@ fn register_all() {
     LogMetrics::new();
     MaterializerMetrics::new();
     EngineMetrics::new();
+    EdgeMetrics::new();
     RetentionMetrics::new();
     ArchiveMetrics::new();
     RocksMetrics::new();
@@ -233,6 +236,11 @@ mod tests {
         engine.failed("link", 1);
         engine.overloaded(64);
         engine.transact_retried();
+        let edge = EdgeMetrics::new();
+        drop(edge.connection());
+        edge.connection_refused();
+        edge.handshake_failed();
+        edge.turned_away(TurnedAway::Forbidden);
         RetentionMetrics::new().horizon_seq(4);
         let archive = ArchiveMetrics::new();
         archive.archived(9, 1_000);

@@ -137,6 +137,10 @@ pub(super) const SHARD_COUNTS: [&str; 3] = ["1", "2", "more"];
 /// Actors with a mailbox. Only `shard` has a `shard` label.
 pub(super) const ACTORS: [&str; 5] =
     ["coordinator", "shard", "market", "commit_log", "materializer"];
+/// Why connections are refused: the address has too many, the TLS handshake failed.
+pub(super) const CONNECTION_REFUSALS: [&str; 2] = ["address_limit", "handshake"];
+/// In the order of the variants of [`super::TurnedAway`].
+pub(super) const TURNED_AWAY_REASONS: [&str; 3] = ["unauthenticated", "forbidden", "rate_limited"];
 /// Every code of a refusal: the durable ones, then those of requests without an answer.
 pub(super) const REASONS: [&str; Reject::CODES.len() + 2] = {
     let mut reasons = [""; Reject::CODES.len() + 2];
@@ -453,6 +457,23 @@ pub(super) const SST_BYTES: Metric =
 pub(super) const ESTIMATED_KEYS: Metric =
     gauge("crosslatch_rocksdb_estimated_keys", "keys", FAMILY, "Estimated number of keys.");
 
+pub(super) const CONNECTIONS: Metric =
+    gauge("crosslatch_connections", "connections", &[], "Connections that are open.");
+pub(super) const CONNECTIONS_REFUSED: Metric = counter(
+    "crosslatch_connections_refused_total",
+    "connections",
+    &[listed("reason", &CONNECTION_REFUSALS)],
+    "Connections closed before a request: their address had as many as it may (address_limit), or the \
+     TLS handshake failed or took too long (handshake).",
+);
+pub(super) const TURNED_AWAY: Metric = counter(
+    "crosslatch_turned_away_total",
+    "requests",
+    &[listed("reason", &TURNED_AWAY_REASONS)],
+    "Requests answered at the door: without a right key (unauthenticated), with one that may not \
+     (forbidden), too often (rate_limited). The engine never saw them.",
+);
+
 pub(super) const PROCESS_CPU: Metric = counter(
     "process_cpu_seconds_total",
     "seconds",
@@ -526,6 +547,9 @@ pub const METRICS: &[Metric] = &[
     LEVEL0_FILES,
     SST_BYTES,
     ESTIMATED_KEYS,
+    CONNECTIONS,
+    CONNECTIONS_REFUSED,
+    TURNED_AWAY,
     PROCESS_CPU,
     PROCESS_RESIDENT,
     PROCESS_VIRTUAL,

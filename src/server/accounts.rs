@@ -1,6 +1,5 @@
 //! `/v1/accounts` and `/v1/links`: who there is, and where each is paid.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -13,7 +12,7 @@ use crate::error::{Malformed, Reject};
 use crate::request::{Command, Request};
 use crate::types::{AccountId, ChainId, ChainKind, RequestId};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value, within};
 use super::names::Names;
 use super::openapi::schemas::Seq;
@@ -21,6 +20,7 @@ use super::problem::Problem;
 use super::query::{Param, number};
 use super::reads::{BalanceBody, balance_bodies};
 use super::receipt::{self, Answer};
+use super::sight;
 use super::state::{App, Asked};
 
 #[derive(Serialize, ToSchema)]
@@ -118,6 +118,7 @@ pub(super) async fn get(
     Param(account): Param<String>,
 ) -> Result<Response, Problem> {
     let account = account_id(&account)?;
+    sight::check(app.visitor(), account)?;
     let links = app.engine().directory().links(account);
     app.engine().directory_durable().await?;
     let links = links.ok_or_else(|| unknown_account(account))?;
@@ -132,6 +133,7 @@ pub(super) async fn by_address(
     let chain = ChainId::new(number("chain_id", &chain)?);
     let (found, link, chain_kind) = look_up(chain, &address, app.engine().directory())?;
     app.engine().directory_durable().await?;
+    let found = found.filter(|account| app.visitor().may_see(*account));
     let account = found.ok_or_else(|| {
         Problem::new("unknown_link", format!("no account is linked to {} there", link.address))
     })?;

@@ -1,6 +1,5 @@
 //! `/v1/assets`: which tokens there are, and on which chains.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -11,7 +10,7 @@ use crate::error::Malformed;
 use crate::request::{AssetSpec, Command, Request};
 use crate::types::{ChainId, ChainKind};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value};
 use super::names::Names;
 use super::problem::Problem;

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -25,7 +24,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Malformed};
 use crate::store::backup::BackupReport;
 
-use super::extract::JsonBody;
+use super::extract::{JsonBody, State};
 use super::json;
 use super::openapi::schemas::{self, Digits, Finished, Seq};
 use super::problem::Problem;

@@ -1,6 +1,5 @@
 //! What is seen of a market: its book by price, and its trades.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -12,6 +11,7 @@ use crate::market::order::{Level, Price};
 use crate::store::order_reads::{Trade, TradeId};
 use crate::types::{AccountId, Amount, CommitSeq, MarketId, RequestId};
 
+use super::extract::State;
 use super::json;
 use super::openapi::schemas::{Digits, Seq, Side, SignedDigits, Timestamp};
 use super::problem::Problem;

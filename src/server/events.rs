@@ -10,6 +10,9 @@
 //! its own past read later, and nothing else happens. One that reads nothing is cut by the listener,
 //! and one that comes back goes on after the last `id` that it has seen. With `follow=false` a stream ends
 //! with what was durable when it began, and says so: one that breaks off before does not.
+//!
+//! A key that is bound to accounts is told what touched these, and what it asked for itself; of the rest
+//! it hears how far the stream has come. A key that is revoked meanwhile hears that, and no more.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -18,7 +21,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
@@ -36,10 +39,12 @@ use crate::request::{Command, Hold, Purpose, Transfer, Write as Written};
 use crate::types::{AccountId, Amount, CommitSeq, Leg, MarketId};
 
 use super::bytes;
+use super::extract::State;
 use super::json;
 use super::problem::Problem;
 use super::query::Query;
 use super::receipt::{ReceiptBody, asset_name, rfc_3339};
+use super::sight;
 use super::state::App;
 
 /// An event as it is shown: the receipt, its kind, and what a receipt leaves to whoever has the request.
@@ -182,6 +187,9 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let after = query.seq("after")?;
     let filter = Filter::read(&mut query, app.engine().directory())?;
+    if let Some(account) = filter.account {
+        sight::check(app.visitor(), account)?;
+    }
     let follows = query.optional("follow", |text| match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -286,6 +294,9 @@ impl EventStream {
             if self.app.is_stopping() {
                 return self.stop();
             }
+            if let Err(problem) = self.app.still() {
+                return Next::Fail(error(&problem));
+            }
             let turn = match first.take() {
                 Some(turn) => turn,
                 None => match self.turn().await {
@@ -359,8 +370,11 @@ impl EventStream {
     async fn turn(&mut self) -> Result<Turn, Problem> {
         let mut events = self.events.take().expect("one turn at a time");
         let (app, filter, until) = (self.app.clone(), self.filter.clone(), self.until);
+        let visitor = app.clone();
         let wants = move |event: &Event| {
-            until.is_none_or(|until| event.seq() <= until) && filter.wants(event)
+            until.is_none_or(|until| event.seq() <= until)
+                && filter.wants(event)
+                && sight::sees_event(visitor.visitor(), event)
         };
         let work = move || {
             let found = events.take(STREAM_TURN_EVENTS_MAX, STREAM_TURN_BYTES_MAX);
@@ -380,8 +394,9 @@ impl EventStream {
         self.events = Some(events);
         let (turn, last) = turn?;
         self.told = last.unwrap_or(self.told);
-        // Without a filter everything read is told.
-        assert!(!self.filter.is_of_all() || self.told == self.seq(), "an event was left out");
+        // Without a filter everything read is told, to who sees everything.
+        let is_all = self.filter.is_of_all() && self.app.visitor().sees_all();
+        assert!(!is_all || self.told == self.seq(), "an event was left out");
         Ok(turn)
     }
 }

@@ -18,6 +18,7 @@ use crate::config::BODY_BYTES_MAX;
 use crate::error::Malformed;
 use crate::types::RequestId;
 
+use super::door::{Read, Visitor};
 use super::json::{self, Object};
 use super::log;
 use super::problem::Problem;
@@ -28,11 +29,101 @@ pub(super) const BODIES_KIB_MAX: u32 = 256 * 1024;
 /// Longer bodies are not even read while there is no room for what may be in them, and are made sense
 /// of off tokio's workers.
 pub(super) const INLINE_BYTES_MAX: usize = 32 * 1024;
+/// What is taken for a body before any of it has come.
+const STEP_BYTES: usize = 64 * 1024;
 /// How long a body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Of a body that is too large, this much is read and dropped before it is refused: a client
 /// that writes all of it before it reads would otherwise meet a reset and never see why.
 const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
+
+/// The server as a handler has it: with the visitor whom the door let in. Where it let in nobody,
+/// as the call is missing among those that have rights (`door::rights`), nobody is answered.
+pub(super) struct State<T>(pub(super) T);
+
+impl FromRequestParts<App> for State<App> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let visitor = parts.extensions.get::<Visitor>().cloned();
+        let missing = || Problem::new("forbidden", "nobody has a right to this call");
+        Ok(Self(app.visited_by(visitor.ok_or_else(missing)?)))
+    }
+}
+
+/// A body, in memory.
+pub(super) struct Taken {
+    bytes: Vec<u8>,
+    /// Gives the memory back to the other bodies.
+    room: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    /// Reads a body, within its limits.
+    ///
+    /// # Errors
+    /// It is too large, too slow, or breaks off; there is no room for it.
+    pub(super) async fn read(body: Body, app: &App) -> Result<Self, Problem> {
+        // Without a length and without chunks there is no body.
+        let announced = body.size_hint().exact();
+        let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let room = room_for(announced.unwrap_or(BODY_BYTES_MAX).min(STEP_BYTES), app)?;
+        let is_large = announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX);
+        if is_large && let Err(full) = app.engine().reserve(1).map(drop) {
+            let _ = tokio::time::timeout(BODY_WAIT, discard(body)).await;
+            return Err(full.into());
+        }
+        let mut taken = Self { bytes: Vec::new(), room };
+        let reading = taken.fill(body, announced.unwrap_or(BODY_BYTES_MAX), app);
+        tokio::time::timeout(BODY_WAIT, reading).await.map_err(|_| {
+            let seconds = BODY_WAIT.as_secs();
+            Problem::new("timeout", format!("the body did not arrive within {seconds} seconds"))
+        })??;
+        Ok(taken)
+    }
+
+    /// Reads a body of at most `announced` bytes.
+    async fn fill(&mut self, mut body: Body, announced: usize, app: &App) -> Result<(), Problem> {
+        let mut total = 0;
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let broken = |_| Problem::malformed("body", "broke off before its end");
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            total += data.len();
+            if total > DISCARDED_BYTES_MAX {
+                break;
+            }
+            if total <= BODY_BYTES_MAX {
+                self.grow(total, announced, app)?;
+                self.bytes.extend_from_slice(&data);
+            } else {
+                self.bytes = Vec::new();
+            }
+        }
+        if total > BODY_BYTES_MAX {
+            let detail =
+                format!("the body is larger than {BODY_BYTES_MAX} bytes; send less at a time");
+            return Err(Problem::new("body_too_large", detail).at("body"));
+        }
+        Ok(())
+    }
+
+    /// Makes room for what has come: who announces much and sends nothing keeps nobody else out.
+    fn grow(&mut self, total: usize, announced: usize, app: &App) -> Result<(), Problem> {
+        if total <= self.bytes.capacity() {
+            return Ok(());
+        }
+        let most = announced.min(BODY_BYTES_MAX);
+        let capacity = (self.bytes.capacity() * 2).max(STEP_BYTES).min(most).max(total);
+        let missing = (capacity.div_ceil(1024)).saturating_sub(self.room.num_permits());
+        self.room.merge(room_for(missing * 1024, app)?);
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// A JSON body, in memory.
 pub(super) struct JsonBody {
@@ -59,22 +150,14 @@ impl JsonBody {
 impl FromRequest<App> for JsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+    async fn from_request(mut request: Request, app: &App) -> Result<Self, Problem> {
         let declared = is_json(request.headers());
-        // Without a length and without chunks there is no body.
-        let announced = request.body().size_hint().exact();
-        let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let room = room_for(announced.unwrap_or(BODY_BYTES_MAX), app)?;
-        let is_large = announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX);
-        if is_large && let Err(full) = app.engine().reserve(1).map(drop) {
-            let _ = tokio::time::timeout(BODY_WAIT, discard(request.into_body())).await;
-            return Err(full.into());
-        }
-        let reading = read(request.into_body(), announced.unwrap_or(0));
-        let bytes = tokio::time::timeout(BODY_WAIT, reading).await.map_err(|_| {
-            let seconds = BODY_WAIT.as_secs();
-            Problem::new("timeout", format!("the body did not arrive within {seconds} seconds"))
-        })??;
+        // Of a signed request the door has read it.
+        let read = request.extensions_mut().remove::<Read>().and_then(|read| read.take());
+        let Taken { bytes, room } = match read {
+            Some(taken) => taken,
+            None => Taken::read(request.into_body(), app).await?,
+        };
         if !declared && !bytes.is_empty() {
             let detail = "send the body with the header `Content-Type: application/json`";
             return Err(Problem::new("unsupported_media_type", detail));
@@ -115,36 +198,12 @@ async fn discard(mut body: Body) {
     }
 }
 
-/// Reads a body of which `announced` bytes are announced (0 for unknown).
-async fn read(mut body: Body, announced: usize) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::with_capacity(announced.min(BODY_BYTES_MAX));
-    let mut total = 0;
-    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-        let broken = |_| Problem::malformed("body", "broke off before its end");
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        total += data.len();
-        if total > DISCARDED_BYTES_MAX {
-            break;
-        }
-        if total <= BODY_BYTES_MAX {
-            bytes.extend_from_slice(&data);
-        } else {
-            bytes = Vec::new();
-        }
-    }
-    if total > BODY_BYTES_MAX {
-        let detail = format!("the body is larger than {BODY_BYTES_MAX} bytes; send less at a time");
-        return Err(Problem::new("body_too_large", detail).at("body"));
-    }
-    Ok(bytes)
-}
-
 /// The `Idempotency-Key` header, if there is one: a request id, in quotes or not. What is wrong
 /// with it is said only after the body was read: who is answered before that, and still writes,
 /// loses the connection.
 pub(super) struct Key(pub(super) Result<Option<RequestId>, Malformed>);
 
-const KEY: &str = "idempotency-key";
+pub(super) const KEY: &str = "idempotency-key";
 
 impl FromRequestParts<App> for Key {
     type Rejection = Infallible;

@@ -40,16 +40,18 @@ struct Inner {
 }
 
 impl Gate {
-    /// A gate that is closed: an engine starts behind it.
-    pub fn new(progress: Arc<StartProgress>, exporter: Exporter) -> Self {
+    /// A gate that is closed: an engine starts behind it. While nobody knows the keys, metrics are for
+    /// everybody or for nobody.
+    pub fn new(progress: Arc<StartProgress>, exporter: Exporter, metrics_open: bool) -> Self {
         let metrics = move || health::metrics_of(exporter.clone());
-        let closed = Router::new()
+        let mut closed = Router::new()
             .route("/livez", get(health::livez))
             .route("/readyz", get(readyz))
-            .route("/version", get(health::version))
-            .route("/metrics", get(metrics))
-            .fallback(not_yet)
-            .with_state(progress);
+            .route("/version", get(health::version));
+        if metrics_open {
+            closed = closed.route("/metrics", get(metrics));
+        }
+        let closed = closed.fallback(not_yet).with_state(progress);
         Self(Arc::new(Inner { closed, open: OnceLock::new() }))
     }
 
@@ -125,13 +127,17 @@ mod tests {
     use axum::http::Method;
     use serde_json::{Value, json};
 
+    use super::super::connections::Peer;
+    use super::super::door::Door;
     use super::*;
-    use crate::config::Limits;
+    use crate::config::{EdgeLimits, Limits};
     use crate::engine::{Engine, Options};
     use crate::store::start_progress::Phase;
 
     async fn ask(gate: &Gate, method: Method, path: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let address = (std::net::Ipv4Addr::LOCALHOST, 1).into();
+        request.extensions_mut().insert(Peer { address, is_encrypted: false });
         let response = gate.clone().call(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -142,7 +148,7 @@ mod tests {
     async fn it_says_how_far_the_start_is_until_it_is_open() {
         let progress = Arc::new(StartProgress::default());
         let exporter = crate::metrics::install().unwrap();
-        let gate = Gate::new(progress.clone(), exporter.clone());
+        let gate = Gate::new(progress.clone(), exporter.clone(), true);
         let get = |path| ask(&gate, Method::GET, path);
         assert_eq!(get("/livez").await, (200, json!({"status": "live"})));
         assert_eq!(get("/version").await.0, 200);
@@ -162,7 +168,8 @@ mod tests {
         );
         let data = tempfile::tempdir().unwrap();
         let engine = Engine::start(Options::new(data.path())).unwrap();
-        let app = App::new(engine, exporter, &Limits::default());
+        let door = Door::new(data.path(), &EdgeLimits::default(), true);
+        let app = App::new(engine, exporter, &Limits::default(), door);
         gate.open(app.clone(), 1_000);
         assert_eq!(get("/readyz").await, (200, json!({"status": "ready"})));
         assert_eq!(get("/v1/assets").await.0, 200);
@@ -174,9 +181,11 @@ mod tests {
     #[tokio::test]
     async fn a_start_that_is_given_up_says_so() {
         let progress = Arc::new(StartProgress::default());
-        let gate = Gate::new(progress.clone(), crate::metrics::install().unwrap());
+        let gate = Gate::new(progress.clone(), crate::metrics::install().unwrap(), false);
         progress.stop();
         let (status, body) = ask(&gate, Method::GET, "/readyz").await;
         assert_eq!((status, &body["status"]), (503, &json!("stopping")));
+        // Metrics that need a key wait for the keys.
+        assert_eq!(ask(&gate, Method::GET, "/metrics").await.0, 503);
     }
 }

@@ -1,6 +1,5 @@
 //! `GET /v1/accounts/{account}/history`: every change of an account's balances, with its cause.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -12,12 +11,14 @@ use crate::store::history::HistoryEntry;
 use crate::types::{AccountId, Amount, AssetId, CommitSeq, RequestId, Token};
 
 use super::accounts::account_id;
+use super::extract::State;
 use super::json;
 use super::openapi::schemas::{Seq, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads;
 use super::receipt::{self, asset_name, rfc_3339};
+use super::sight;
 use super::state::{App, blocking};
 
 /// Changes on a page, if the caller does not say.
@@ -63,6 +64,7 @@ pub(super) async fn get(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let account = account_id(&account)?;
+    sight::check(app.visitor(), account)?;
     let asset = query.optional("asset", |name| Ok(name.to_owned()))?;
     let after = query.seq("after")?;
     let limit = query.optional("limit", limit_from)?.unwrap_or(LIMIT) as usize;

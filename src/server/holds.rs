@@ -9,6 +9,7 @@ use super::extract::{JsonBody, Key};
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
+use super::sight;
 use super::state::{App, Asked, blocking};
 
 /// What is known of a hold, whether open or not.
@@ -84,6 +85,7 @@ pub(super) async fn find_token(
 ) -> Result<Found, Problem> {
     let reader = app.clone();
     let found = blocking(move || look_up(&reader, token)).await??;
+    let found = found.filter(|found| sight::sees_hold(app.visitor(), found));
     found.ok_or_else(|| unknown(token, field))
 }
 

@@ -1,12 +1,12 @@
 //! `GET /v1/keys/{key}`: the value under a caller's key, now or as of a seq.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::bytes;
+use super::extract::State;
 use super::openapi::schemas::{Base64, Seq};
 use super::problem::Problem;
 use super::query::{Param, Query};

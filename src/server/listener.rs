@@ -1,25 +1,27 @@
-//! Connections, bounded in number and in idleness.
+//! Connections, bounded in number, in number from one address, and in idleness.
 //!
 //! A client that opens connections and says nothing, or stops reading, must not keep the others
-//! out: at most [`CONNECTIONS_MAX`] are open, and one on which nothing moves is closed.
+//! out: at most `connections_max` are open, at most `connections_per_address_max` of them from one
+//! address, and one on which nothing moves for `idle_ms` is closed.
 
 use std::future::pending;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, interval, timeout};
 
-/// Connections open at once; the next one waits to be accepted.
-const CONNECTIONS_MAX: usize = 4_096;
-/// How long nothing may move on a connection, be it between requests or within one.
-const IDLE: Duration = Duration::from_secs(75);
+use crate::config::EdgeLimits;
+use crate::metrics::EdgeMetrics;
+
 /// What passes between two attempts when the operating system gives no connection.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
@@ -27,6 +29,9 @@ const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Listener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
+    idle: Duration,
+    metrics: Arc<EdgeMetrics>,
 }
 
 impl Listener {
@@ -34,23 +39,34 @@ impl Listener {
     ///
     /// # Errors
     /// The operating system refuses to make it non-blocking.
-    pub(super) fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: std::net::TcpListener,
+        limits: &EdgeLimits,
+        metrics: Arc<EdgeMetrics>,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let listener = TcpListener::from_std(listener)?;
-        Ok(Self { listener, slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)) })
+        Ok(Self {
+            listener: TcpListener::from_std(listener)?,
+            slots: Arc::new(Semaphore::new(limits.connections_max)),
+            addresses: Arc::new(Addresses::new(limits.connections_per_address_max)),
+            idle: Duration::from_millis(limits.idle_ms),
+            metrics,
+        })
     }
-}
 
-impl axum::serve::Listener for Listener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    /// The next connection, and where it comes from.
+    pub(super) async fn accept(&mut self) -> (Connection, SocketAddr) {
         let slots = Arc::clone(&self.slots);
         let slot = slots.acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (Connection::new(stream, slot), peer),
+                Ok((stream, peer)) => {
+                    let Some(place) = Addresses::enter(&self.addresses, peer.ip()) else {
+                        self.metrics.connection_refused();
+                        continue;
+                    };
+                    return (Connection::new(stream, self.idle, slot, place), peer);
+                }
                 // The client was gone before we came: the next one may be waiting.
                 Err(error) if is_of_client(&error) => {}
                 Err(error) => {
@@ -59,10 +75,6 @@ impl axum::serve::Listener for Listener {
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 
@@ -73,25 +85,76 @@ fn is_of_client(error: &io::Error) -> bool {
     )
 }
 
-/// A connection that fails when nothing has moved on it for [`IDLE`].
+/// Who an address stands for: of IPv6 a whole network, as everybody has one of these to himself.
+pub(super) fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// How many connections are open from where.
+struct Addresses {
+    open: DashMap<IpAddr, usize>,
+    max: usize,
+}
+
+/// One of an address's connections, until it is dropped.
+struct Place {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    fn new(max: usize) -> Self {
+        Self { open: DashMap::new(), max }
+    }
+
+    /// `None` where as many are open as may be.
+    fn enter(this: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = source(address);
+        let mut open = this.open.entry(address).or_default();
+        if *open >= this.max {
+            return None;
+        }
+        *open += 1;
+        drop(open);
+        Some(Place { addresses: Arc::clone(this), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Who has no connection any more is forgotten.
+        if let Entry::Occupied(mut open) = self.addresses.open.entry(self.address) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+/// A connection that fails when nothing has moved on it for `idle_ms`.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// Who is at the other end; nobody knows of one that is gone already.
-    pub(super) peer: Option<SocketAddr>,
     idle: Interval,
     _slot: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, slot: OwnedSemaphorePermit) -> Self {
+    fn new(stream: TcpStream, idle: Duration, slot: OwnedSemaphorePermit, place: Place) -> Self {
         // Answers are small and waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let mut idle = interval(IDLE);
+        let mut idle = interval(idle);
         idle.reset();
-        let peer = stream.peer_addr().ok();
-        Self { stream, peer, idle, _slot: slot }
+        Self { stream, idle, _slot: slot, _place: place }
     }
 
     /// Passes on what moved; where nothing did, waits for the end of patience.
@@ -145,5 +208,36 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_gets_them_back() {
+        let addresses = Arc::new(Addresses::new(2));
+        let enter = |from: &str| Addresses::enter(&addresses, address(from));
+        let (one, two) = (enter("192.0.2.1"), enter("::ffff:192.0.2.1"));
+        assert!(one.is_some() && two.is_some(), "two are there");
+        assert!(enter("192.0.2.1").is_none());
+        assert!(enter("192.0.2.2").is_some(), "others have theirs");
+        drop(one);
+        assert!(enter("192.0.2.1").is_some());
+        drop(two);
+        assert!(addresses.open.is_empty(), "who has none is forgotten");
+    }
+
+    #[test]
+    fn of_ipv6_a_network_is_one_source() {
+        let source = |text| source(address(text));
+        assert_eq!(source("2001:db8:1:2::3"), source("2001:db8:1:2:ffff::4"));
+        assert_ne!(source("2001:db8:1:2::3"), source("2001:db8:1:3::3"));
+        assert_eq!(source("::ffff:10.0.0.1"), address("10.0.0.1"));
     }
 }

@@ -1,6 +1,5 @@
 //! `/v1/markets`: which order books there are, in which steps they trade, and for which fees.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -12,7 +11,7 @@ use crate::market::MarketSpec;
 use crate::request::{Command, Request};
 use crate::types::{AccountId, Amount};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object, Value};
 use super::names::Names;
 use super::openapi::schemas::Digits;

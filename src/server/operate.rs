@@ -1,6 +1,5 @@
 //! `/v1/operate`: what the venue takes, and the switch for it.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
@@ -8,7 +7,7 @@ use crate::error::Malformed;
 use crate::request::{Command, Request};
 use crate::types::Operation;
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json;
 use super::names::Names;
 use super::problem::Problem;

@@ -4,7 +4,6 @@
 //! To cancel all orders of an account without naming a market is one request a market, each under an
 //! id made of the caller's and the market's number: sent again, it is the same requests.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::market::order::Price;
 use crate::request::{AmendOrder, Command, OrderType, PlaceOrder, Request, Stands};
 use crate::types::{AccountId, MarketId, RequestId, Time};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object};
 use super::names::Names;
 use super::problem::Problem;
@@ -224,9 +223,13 @@ pub(super) async fn everywhere(
 ) -> Result<(Vec<Request>, Answers), Problem> {
     let count = u32::try_from(app.engine().directory().markets().len());
     let markets = (0..count.expect("MARKETS_MAX fits")).map(MarketId::new);
-    let requests: Vec<Request> = markets
-        .map(|market| Request::new(of_market(id, market), Command::CancelAll { account, market }))
-        .collect();
+    let caller = app.visitor().caller();
+    let in_market = |market| {
+        let command = Command::CancelAll { account, market };
+        Request::new(of_market(id, market), command).by(caller)
+    };
+    let requests: Vec<Request> = markets.map(in_market).collect();
+    let _in_flight = app.charge_batch(requests.len())?;
     let asked = requests.clone();
     let failed = |error| Problem::from(error).of(id);
     let answers = app.engine().submit(requests).map_err(failed)?.answers().await.map_err(failed)?;

@@ -1,7 +1,6 @@
 //! `/v1/prepared`: a swap in two phases. Its amounts are set aside, and its token then moves them or
 //! gives them back.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -12,7 +11,7 @@ use crate::error::Malformed;
 use crate::request::{Action, Command, Prepare, Purpose, Request, Swap};
 use crate::types::{AccountId, Amount, Time, Token};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::holds::{self, Found};
 use super::json::{self, Object};
 use super::legs;

@@ -21,6 +21,7 @@ use crate::types::{
 };
 
 use super::bytes;
+use super::door;
 use super::json::NotAnObject;
 use super::openapi::schemas::{Base64, ProblemCode, ProblemStatus, Seq, Timestamp};
 use super::trading::FaultBody;
@@ -45,7 +46,7 @@ const fn code(name: &'static str, http: u16, title: &'static str) -> Code {
 
 /// Every code that a problem can carry: first those of refused requests in order of precedence
 /// (of several reasons the first is given), then those of HTTP itself and of the engine.
-pub const CODES: [Code; 42] = [
+pub const CODES: [Code; 44] = [
     code("malformed", 400, "The request breaks a rule of form"),
     code("forbidden", 403, "Not permitted to this key"),
     code("request_id_reused", 409, "The request id was used for another request"),
@@ -79,6 +80,8 @@ pub const CODES: [Code; 42] = [
     code("archive_unavailable", 503, "The journal's archive cannot be read"),
     code("unknown_request", 404, "No such request"),
     code("unknown_link", 404, "No account is behind that address"),
+    code("unauthenticated", 401, "A key is needed, and this is none"),
+    code("rate_limited", 429, "Too much is asked with this key, or from this address"),
     code("not_found", 404, "There is no such path"),
     code("method_not_allowed", 405, "The path does not take that method"),
     code("timeout", 408, "The request did not arrive in time"),
@@ -164,6 +167,8 @@ pub(super) struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) column: Option<usize>,
     #[serde(skip)]
+    pub(super) retry_after_seconds: Option<u64>,
+    #[serde(skip)]
     pub(super) http: u16,
 }
 
@@ -201,6 +206,7 @@ impl Problem {
             time: None,
             line: None,
             column: None,
+            retry_after_seconds: None,
             http,
         }))
     }
@@ -267,6 +273,12 @@ impl Problem {
     /// Everything that it says.
     pub(super) fn members(&self) -> &Members {
         &self.0
+    }
+
+    /// Says after how many seconds to come back.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
     }
 
     /// The stable code.
@@ -443,6 +455,13 @@ impl IntoResponse for Problem {
         if ["overloaded", "recovering"].contains(&self.code()) {
             let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
             headers.insert(header::RETRY_AFTER, seconds);
+        }
+        if let Some(seconds) = self.0.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.code() == "unauthenticated" {
+            let (name, challenge) = door::challenge();
+            headers.insert(name, challenge);
         }
         let told = Told { code: self.code(), request_id: self.0.request_id };
         response.extensions_mut().insert(told);

@@ -1,6 +1,5 @@
 //! What only looks: balances now and as of a seq, outcomes by request id, the audit.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,12 +12,14 @@ use crate::message::BalanceNow;
 use crate::types::{AccountId, Amount, CommitSeq, RequestId, Time};
 
 use super::accounts::{account_id, unknown_account};
+use super::extract::State;
 use super::json;
 use super::names::Names;
 use super::openapi::schemas::{Pending, Seq};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::receipt::{self, Answer, asset_name};
+use super::sight;
 use super::state::{App, blocking};
 
 /// One balance as it is shown.
@@ -94,6 +95,7 @@ pub(super) async fn balances(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let account = account_id(&account)?;
+    sight::check(app.visitor(), account)?;
     let at = read_at(&mut query)?;
     query.finish()?;
     let engine = app.engine().clone();
@@ -146,7 +148,7 @@ pub(super) async fn outcome(
     let id: RequestId = id.parse().map_err(|why: String| Problem::malformed("request_id", why))?;
     let engine = app.engine().clone();
     match blocking(move || engine.known(id)).await?? {
-        Known::Outcome(outcome) => {
+        Known::Outcome(outcome) if sight::sees_outcome(app.visitor(), &outcome) => {
             let answer = Answer::of(outcome, &Names::default(), app.engine().directory());
             Ok(answer.into_response())
         }
@@ -154,7 +156,7 @@ pub(super) async fn outcome(
             let body = PendingBody { status: "pending", request_id: id };
             Ok(receipt::json(StatusCode::ACCEPTED, &body))
         }
-        Known::Unknown => {
+        Known::Outcome(_) | Known::Unknown => {
             Err(Problem::new("unknown_request", "no request was seen under this id").of(id))
         }
     }

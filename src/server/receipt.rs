@@ -330,7 +330,7 @@ pub(super) fn asset_name(asset: AssetId, directory: &Directory) -> Box<str> {
 }
 
 /// A time in UTC, always with six decimals.
-pub(super) fn rfc_3339(time: Time) -> String {
+pub(crate) fn rfc_3339(time: Time) -> String {
     let micros = i64::try_from(time.get()).unwrap_or(i64::MAX);
     let stamp = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
     format!("{stamp:.6}")

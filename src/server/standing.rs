@@ -1,6 +1,5 @@
 //! How orders stand, open or over: one by its id, and an account's, page by page.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -12,12 +11,14 @@ use crate::store::order_reads::OrderView;
 use crate::types::{AccountId, CommitSeq, RequestId, Time};
 
 use super::books::within;
+use super::extract::State;
 use super::json;
 use super::openapi::schemas::{Seq, Timestamp};
 use super::problem::Problem;
 use super::query::{Param, Query};
 use super::reads::of_account;
 use super::receipt::{self, rfc_3339};
+use super::sight;
 use super::state::{App, blocking};
 use super::trading::{OrderBody, status};
 
@@ -60,6 +61,7 @@ pub(super) async fn get(
     let id: RequestId = id.parse().map_err(|why: String| Problem::malformed("id", why))?;
     let reader = app.clone();
     let found = blocking(move || reader.engine().order(id)).await??;
+    let found = found.filter(|view| app.visitor().may_see(view.placed.account));
     let view = found.ok_or_else(|| {
         Problem::new("unknown_order", format!("no order was placed under {id}")).of(id).at("id")
     })?;
@@ -92,6 +94,7 @@ pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Res
     let account = query.optional("account", json::number_from)?;
     let account = account.ok_or_else(|| Problem::malformed("account", "is missing"))?;
     let account = AccountId::new(account);
+    sight::check(app.visitor(), account)?;
     let asked = query.optional("status", status_from)?;
     let market = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
     let before = query.seq("after")?.unwrap_or(CommitSeq::new(u64::MAX));

@@ -21,6 +21,7 @@ use crate::request::{Outcome, Request};
 use crate::types::RequestId;
 
 use super::backups::Backups;
+use super::door::{Door, InFlight, Visitor};
 use super::extract::BODIES_KIB_MAX;
 use super::log;
 use super::names::Names;
@@ -30,7 +31,7 @@ use super::streams::Streams;
 
 /// The server's state. Cheap to clone; every clone is the same.
 #[derive(Clone)]
-pub struct App(Arc<Inner>);
+pub struct App(Arc<Inner>, Option<Visitor>);
 
 struct Inner {
     engine: Engine,
@@ -47,6 +48,7 @@ struct Inner {
     /// each needs memory.
     writers: Semaphore,
     hold_expiry_ms: u64,
+    door: Door,
     streams: Streams,
     stopping: watch::Sender<bool>,
 }
@@ -69,11 +71,11 @@ impl Asked {
 }
 
 impl App {
-    /// A server's state around a running engine that was started with these limits.
-    pub fn new(engine: Engine, exporter: Exporter, limits: &Limits) -> Self {
+    /// A server's state around a running engine that was started with these limits, behind that door.
+    pub fn new(engine: Engine, exporter: Exporter, limits: &Limits, door: Door) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         let streams = Streams::new(engine.clone(), limits);
-        Self(Arc::new(Inner {
+        let inner = Inner {
             engine,
             exporter,
             metrics: EngineMetrics::new(),
@@ -83,9 +85,55 @@ impl App {
             readers: Semaphore::new(cores.div_ceil(2)),
             writers: Semaphore::new(cores),
             hold_expiry_ms: limits.hold_expiry_ms,
+            door,
             streams,
             stopping: watch::Sender::new(false),
-        }))
+        };
+        Self(Arc::new(inner), None)
+    }
+
+    /// The same server, as it answers that visitor.
+    pub(super) fn visited_by(&self, visitor: Visitor) -> Self {
+        Self(Arc::clone(&self.0), Some(visitor))
+    }
+
+    /// Who asks.
+    ///
+    /// # Panics
+    /// Nobody does: this is not what a handler was given.
+    pub(super) fn visitor(&self) -> &Visitor {
+        self.1.as_ref().expect("handlers answer visitors")
+    }
+
+    /// The door.
+    pub(super) fn door(&self) -> &Door {
+        &self.0.door
+    }
+
+    /// Whether the visitor would still be let in, for answers that go on and on.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    pub(super) fn still(&self) -> Result<(), Problem> {
+        Ok(self.door().still(self.visitor(), self.engine().directory())?)
+    }
+
+    /// Counts the members of a batch, in flight until what is returned is dropped: the request that
+    /// brings them was counted as one.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(super) fn charge_batch(&self, members: usize) -> Result<Option<InFlight>, Problem> {
+        self.charge(members.saturating_sub(1))
+    }
+
+    /// Counts so many requests, in flight until what is returned is dropped.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub(super) fn charge(&self, requests: usize) -> Result<Option<InFlight>, Problem> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        Ok(self.door().charge(self.visitor(), requests)?)
     }
 
     /// The engine behind the server.
@@ -194,6 +242,7 @@ impl App {
         let Asked { request, names } = asked;
         let id = request.id;
         let failed = |error| Problem::from(error).of(id);
+        let request = request.by(self.visitor().caller());
         let pending = self.engine().submit(vec![request]).map_err(failed)?;
         let outcome = pending.answers().await.map_err(failed)?.outcome(0);
         if !is_reused(&outcome) {

@@ -15,7 +15,6 @@ mod subscription;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::StatusCode;
@@ -30,6 +29,7 @@ use crate::config::{
 };
 use crate::error::{Error, Malformed};
 
+use super::extract::State;
 use super::json::{self, Object, Value, within};
 use super::problem::Problem;
 use super::query::Query;
@@ -213,6 +213,7 @@ impl Session {
 
     /// Tells what is new.
     async fn tell(&mut self) -> Result<(), Cut> {
+        self.app.still().map_err(Cut::Refused)?;
         let mut subscriptions = std::mem::take(&mut self.subscriptions);
         let told = self.tell_of(&mut subscriptions).await;
         self.subscriptions = subscriptions;
@@ -234,6 +235,7 @@ impl Session {
     }
 
     async fn ping(&mut self) -> Result<(), Cut> {
+        self.app.still().map_err(Cut::Refused)?;
         if self.unanswered >= PINGS_UNANSWERED_MAX {
             return Err(Cut::Silent);
         }
@@ -264,6 +266,7 @@ impl Cut {
         match self {
             Self::Gone => None,
             Self::Stopping => Some((close_code::AWAY, "the server stops".into())),
+            Self::Refused(problem) => Some((close_code::POLICY, shortened(problem.code().into()))),
             Self::Silent => Some((close_code::POLICY, "no ping was answered".into())),
             Self::Broken(why) => {
                 let size = why.contains("too long") || why.contains("too big");

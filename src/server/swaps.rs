@@ -3,7 +3,6 @@
 //! Each element of a batch is answered in its place as if it had been sent alone; one that breaks
 //! a rule of form spoils nothing for the others.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -15,7 +14,7 @@ use crate::error::Malformed;
 use crate::request::{Command, Request, Swap};
 use crate::types::{RequestId, Time};
 
-use super::extract::{INLINE_BYTES_MAX, JsonBody, Key};
+use super::extract::{INLINE_BYTES_MAX, JsonBody, Key, State};
 use super::json::{self, Object, Value};
 use super::legs;
 use super::names::Names;
@@ -51,7 +50,10 @@ pub(super) async fn batch(
     let reader = app.clone();
     let read = move || Batch::read(&body, &reader);
     let (room, mut batch) = if small { read() } else { app.reading(read).await? }?;
-    let pending = app.engine().submit_in(room, std::mem::take(&mut batch.requests))?;
+    let _in_flight = app.charge_batch(batch.elements.len())?;
+    let caller = app.visitor().caller();
+    let requests = std::mem::take(&mut batch.requests).into_iter().map(|it| it.by(caller));
+    let pending = app.engine().submit_in(room, requests.collect())?;
     let answers = pending.answers().await?;
     // Ids that were used before may have to be looked up on disk.
     let writer = app.clone();

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
-
 use crate::config::TRANSACTION_KEYS_MAX;
 use crate::directory::Directory;
 use crate::error::Malformed;
@@ -12,7 +10,7 @@ use crate::request::{Command, Read, Request, Transact, Write};
 use crate::types::{AccountId, BalanceKey, CommitSeq, Subject, Time};
 
 use super::bytes;
-use super::extract::{INLINE_BYTES_MAX, JsonBody, Key};
+use super::extract::{INLINE_BYTES_MAX, JsonBody, Key, State};
 use super::json::{self, Object, Value, within};
 use super::legs;
 use super::names::Names;

@@ -1,13 +1,11 @@
 //! `POST /v1/deposits`, and the form that it shares with withdrawals.
 
-use axum::extract::State;
-
 use crate::directory::Directory;
 use crate::error::Malformed;
 use crate::request::{Command, Request, Transfer};
 use crate::types::AccountId;
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::json::{self, Object};
 use super::names::Names;
 use super::problem::Problem;

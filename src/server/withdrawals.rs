@@ -1,7 +1,6 @@
 //! `/v1/withdrawals`: value leaves in two phases. It is set aside; then it is gone, because the
 //! chain took it, or it is back.
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
@@ -11,7 +10,7 @@ use crate::directory::Directory;
 use crate::request::{Action, Command, Purpose, Transfer};
 use crate::types::{AccountId, Amount, CommitSeq, Resolution, Token};
 
-use super::extract::{JsonBody, Key};
+use super::extract::{JsonBody, Key, State};
 use super::holds::{self, Found};
 use super::openapi::schemas::{Seq, Timestamp, WithdrawalState};
 use super::problem::Problem;

@@ -5,7 +5,7 @@ mod http;
 #[path = "../support/people.rs"]
 mod people;
 #[path = "../support/process.rs"]
-#[expect(dead_code, reason = "gRPC has tests of its own")]
+#[expect(dead_code, reason = "gRPC and the edge have tests of their own")]
 mod process;
 
 mod archive;

@@ -608,6 +608,8 @@ fn a_request_without_a_body_needs_no_room_for_one() {
     for _ in 0..16 {
         let mut stream = TcpStream::connect(server.address).expect("it listens");
         write!(stream, "{head}Content-Length: {}\r\n\r\n", 16 * 1024 * 1024).expect("it hears");
+        // Room is taken for what comes, and doubled: more than half of it takes all.
+        stream.write_all(&vec![b' '; 9 * 1024 * 1024]).expect("it hears");
         large.push(stream);
     }
     // Until all of them are waited for.

@@ -76,17 +76,42 @@ impl Server {
         Self::ready(command)
     }
 
+    /// The same with limits of its edge, by their names.
+    pub fn start_edge(data: &Path, limits: &[(&str, u64)]) -> Self {
+        let mut command = command(&serve_args(data));
+        for (limit, value) in limits {
+            let variable = format!("CROSSLATCH_EDGE_{}", limit.to_uppercase());
+            command.env(variable, value.to_string());
+        }
+        Self::ready(command)
+    }
+
+    /// The same on another address, with more arguments.
+    pub fn start_on(data: &Path, listen: &str, more: &[&str]) -> Self {
+        let data = data.to_str().expect("a plain path");
+        let mut command = command(&["serve", "--data", data, "--listen", listen]);
+        command.args(more);
+        Self::ready(command)
+    }
+
+    /// Its address on loopback, where it listens on all.
+    pub fn loopback(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.address.port()))
+    }
+
     fn ready(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary starts");
         let mut ready = String::new();
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
         stdout.read_line(&mut ready).expect("a line");
-        let address = |scheme| {
-            let address = ready.split_once(scheme).and_then(|(_, rest)| rest.split(' ').next());
+        let address = |schemes: [&str; 2]| {
+            let behind = |scheme| ready.split_once(scheme).map(|(_, rest)| rest);
+            let address = schemes.into_iter().find_map(behind);
+            let address = address.and_then(|rest| rest.split(' ').next());
             let address = address.unwrap_or_else(|| panic!("it is not ready: {ready:?}"));
             address.parse().expect("an address")
         };
-        let (address, grpc) = (address("http://"), address("grpc://"));
+        let (address, grpc) = (address(["http://", "https://"]), address(["grpc://", "grpcs://"]));
         Self { child, address, grpc, ready: ready.trim_end().to_owned() }
     }
 

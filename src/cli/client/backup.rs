@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::http::{self, Call, Method};
+use super::target::AccessArgs;
 use super::{FAILED, REJECTED, words};
 
 /// Reads the server's address.
@@ -21,13 +22,20 @@ pub(in crate::cli) fn url(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// The path is none, or standard output cannot be written to.
-pub(in crate::cli) fn run(url: &str, to: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
+pub(in crate::cli) fn run(
+    url: &str,
+    access: &AccessArgs,
+    to: &Path,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
     let to = std::path::absolute(to)?;
     let body = json!({"to": to});
+    // One that is signed needs an id; the server tells backups apart by where they go.
+    let id = Some(super::fresh_id());
     let answer = loop {
         let body = Some(body.clone());
-        let call = Call { method: Method::Post, path: "/v1/backups", body, id: None };
-        match http::send(url, &call) {
+        let call = Call { method: Method::Post, path: "/v1/backups", body, id };
+        match http::send(url, access, &call) {
             Ok(answer) if answer.is_done && answer.body["status"] == "pending" => {}
             Ok(answer) => break answer,
             Err(unanswered) => {
@@ -76,7 +84,10 @@ mod tests {
                 write!(stream, "{head}Connection: close\r\n\r\n{body}").unwrap();
             }
         });
-        assert_eq!(run(&url, Path::new("/to"), true).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(
+            run(&url, &AccessArgs::default(), Path::new("/to"), true).unwrap(),
+            ExitCode::SUCCESS
+        );
         server.join().unwrap();
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn events(args: EventsArgs) -> anyhow::Result<ExitCode> {
     let mut after = args.after;
     let mut begun = false;
     loop {
-        let end = match http::stream(&args.server.url, &path(&args, after)) {
+        let end = match http::stream(&args.server.url, &args.server.access, &path(&args, after)) {
             Ok(Streamed::Body(body)) => {
                 begun = true;
                 print(BufReader::new(body), &mut after)?

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::super::nearest::nearest;
-use super::http::{self, Call, Method};
+use super::ServerArgs;
+use super::http::{self, Call};
 
 /// At most so many names are listed where none is like the one that was asked for.
 const NAMES_MAX: usize = 12;
@@ -16,11 +17,11 @@ pub(in crate::cli) fn unreachable(url: &str) -> String {
     )
 }
 
-/// What may help after a refusal; asks the server at `url` for names where one was not known.
-pub(super) fn of(url: &str, problem: &Value) -> Option<String> {
+/// What may help after a refusal; asks the server for names where one was not known.
+pub(super) fn of(server: &ServerArgs, problem: &Value) -> Option<String> {
     hint(problem, |path| {
-        let call = Call { method: Method::Get, path, body: None, id: None };
-        http::send(url, &call).ok().filter(|answer| answer.is_done).map(|answer| answer.body)
+        let answer = http::send(&server.url, &server.access, &Call::get(path)).ok();
+        answer.filter(|answer| answer.is_done).map(|answer| answer.body)
     })
 }
 

@@ -5,9 +5,15 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use serde_json::Value;
-use ureq::{Agent, Error};
+use tokio_rustls::rustls as tls;
+use ureq::config::{Config, ConfigBuilder};
+use ureq::http::{Request, Response};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body, Error};
 
 use crate::types::RequestId;
+
+use super::target::{AccessArgs, Sent};
 
 /// How long a call may take. A request waits seconds for an exclusive hold, at most.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +31,18 @@ pub(super) enum Method {
     Delete,
 }
 
+impl Method {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Put => "PUT",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// A call.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
@@ -34,6 +52,13 @@ pub(super) struct Call<'a> {
     pub(super) body: Option<Value>,
     /// The request id, if it changes something.
     pub(super) id: Option<RequestId>,
+}
+
+impl<'a> Call<'a> {
+    /// A look at that path.
+    pub(super) const fn get(path: &'a str) -> Self {
+        Self { method: Method::Get, path, body: None, id: None }
+    }
 }
 
 /// An answer.
@@ -72,19 +97,15 @@ pub(super) enum Streamed {
     Problem(Value),
 }
 
-/// Asks the server at `url` for a stream, which may last for ever.
+/// Asks the server at `url` for a stream, which may last for ever, as whom `access` says.
 ///
 /// # Errors
 /// No answer, or something that no server of this kind says.
-pub(super) fn stream(url: &str, path: &str) -> Result<Streamed, Unanswered> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(PATIENCE))
-        .timeout_recv_response(Some(PATIENCE))
-        .proxy(None)
-        .build();
-    let asked = Agent::new_with_config(config).get(format!("{url}{path}")).call();
-    let mut response = asked.map_err(|error| unanswered(&error))?;
+pub(super) fn stream(url: &str, access: &AccessArgs, path: &str) -> Result<Streamed, Unanswered> {
+    let config = config(access)?;
+    let config =
+        config.timeout_connect(Some(PATIENCE)).timeout_recv_response(Some(PATIENCE)).build();
+    let mut response = run(config, url, access, &Call::get(path))?;
     if response.status().is_success() {
         return Ok(Streamed::Body(Box::new(response.into_body().into_reader())));
     }
@@ -97,26 +118,13 @@ pub(super) fn stream(url: &str, path: &str) -> Result<Streamed, Unanswered> {
     })
 }
 
-/// Makes a call to the server at `url`.
+/// Makes a call to the server at `url`, as whom `access` says.
 ///
 /// # Errors
 /// No answer, or something that no server of this kind says.
-pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
-    let agent = agent(PATIENCE);
-    let url = format!("{url}{}", call.path);
-    let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
-    let json = "application/json";
-    let sent = match call.method {
-        Method::Get => agent.get(url).call(),
-        Method::Put => agent.put(url).content_type(json).send(body),
-        Method::Post => agent.post(url).content_type(json).send(body),
-        Method::Patch => agent.patch(url).content_type(json).send(body),
-        Method::Delete => {
-            let key = call.id.map(|id| id.to_string()).unwrap_or_default();
-            agent.delete(url).header("Idempotency-Key", key).call()
-        }
-    };
-    let mut response = sent.map_err(|error| unanswered(&error))?;
+pub(super) fn send(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<Answer, Unanswered> {
+    let config = config(access)?.timeout_global(Some(PATIENCE)).build();
+    let mut response = run(config, url, access, call)?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
     let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
@@ -131,14 +139,46 @@ pub(super) fn send(url: &str, call: &Call<'_>) -> Result<Answer, Unanswered> {
     Ok(Answer { is_done, body, text })
 }
 
-fn agent(patience: Duration) -> Agent {
+/// What holds of every call.
+fn config(access: &AccessArgs) -> Result<ConfigBuilder<AgentScope>, Unanswered> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(patience))
         // A loopback address is no business of a proxy's.
         .proxy(None)
-        .build();
-    Agent::new_with_config(config)
+        // Nobody but the server that was named is shown a key.
+        .max_redirects(0);
+    Ok(config.tls_config(access.tls().map_err(Unanswered::Unreachable)?))
+}
+
+fn run(
+    config: Config,
+    url: &str,
+    access: &AccessArgs,
+    call: &Call<'_>,
+) -> Result<Response<Body>, Unanswered> {
+    let agent = Agent::new_with_config(config);
+    let request = request(url, access, call).map_err(Unanswered::Unreachable)?;
+    agent.run(request).map_err(|error| unanswered(&error))
+}
+
+fn request(url: &str, access: &AccessArgs, call: &Call<'_>) -> Result<Request<String>, String> {
+    let is_bodiless = matches!(call.method, Method::Get | Method::Delete);
+    let body = call.body.as_ref().filter(|_| !is_bodiless).map(Value::to_string);
+    let body = body.unwrap_or_default();
+    let (method, target) = (call.method.name(), call.path);
+    let request_id = call.id.map(|id| id.to_string()).unwrap_or_default();
+    let sent = Sent { url, method, target, body: &body, request_id: &request_id };
+    let mut request = Request::builder().method(method).uri(format!("{url}{}", call.path));
+    for (name, value) in access.headers(&sent)? {
+        request = request.header(name, value);
+    }
+    if !request_id.is_empty() {
+        request = request.header("idempotency-key", request_id);
+    }
+    if !is_bodiless {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(body).map_err(|error| error.to_string())
 }
 
 /// Fetches a page that is text, as metrics are.
@@ -147,11 +187,12 @@ fn agent(patience: Duration) -> Agent {
 /// No answer within `patience`, or one that is not of success.
 pub(in crate::cli) fn text(
     url: &str,
+    access: &AccessArgs,
     path: &str,
     patience: Duration,
 ) -> Result<String, Unanswered> {
-    let sent = agent(patience).get(format!("{url}{path}")).call();
-    let mut response = sent.map_err(|error| unanswered(&error))?;
+    let config = config(access)?.timeout_global(Some(patience)).build();
+    let mut response = run(config, url, access, &Call::get(path))?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
     let text = text.map_err(|error| Unanswered::Broken(error.to_string()))?;
@@ -167,8 +208,15 @@ fn unanswered(error: &Error) -> Unanswered {
         Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => {
             Unanswered::Unreachable(io.to_string())
         }
+        // The handshake comes first: nothing is sent to who is somebody else.
+        Error::Io(io) if is_of_certificate(io) => Unanswered::Unreachable(io.to_string()),
         other => Unanswered::Broken(other.to_string()),
     }
+}
+
+fn is_of_certificate(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<tls::Error>());
+    matches!(inner, Some(tls::Error::InvalidCertificate(_)))
 }
 
 /// Reads one request to its end. A server that closes before it has read everything resets the
@@ -214,7 +262,7 @@ mod tests {
     }
 
     fn get(url: &str) -> Result<Answer, Unanswered> {
-        send(url, &Call { method: Method::Get, path: "/livez", body: None, id: None })
+        send(url, &AccessArgs::default(), &Call::get("/livez"))
     }
 
     #[test]

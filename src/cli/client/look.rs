@@ -1,4 +1,4 @@
-//! What only looks: `crosslatch receipt`, `balance`, `history`, `key`.
+//! What only looks: `crosslatch receipt`, `balance`, `history`, `value`.
 
 use std::process::ExitCode;
 
@@ -55,9 +55,9 @@ pub struct HistoryArgs {
     limit: Option<u64>,
 }
 
-/// `crosslatch key`.
+/// `crosslatch value`.
 #[derive(Debug, Args)]
-pub struct KeyArgs {
+pub struct ValueArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// The key, as text.
@@ -112,11 +112,11 @@ pub(super) fn history(args: HistoryArgs) -> anyhow::Result<ExitCode> {
     args.server.get(&with_query(path, parameters))
 }
 
-/// Runs `crosslatch key`.
+/// Runs `crosslatch value`.
 ///
 /// # Errors
 /// Standard output cannot be written to.
-pub(super) fn key(args: KeyArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn value(args: ValueArgs) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/keys/{}", key_segment(&args.key));
     let path = with_query(path, [("at", text(args.at))]);
     let call = Call { method: Method::Get, path: &path, body: None, id: None };

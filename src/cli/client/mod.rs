@@ -9,6 +9,7 @@
 //! one that is given, or a fresh one, which is said before the call. Where no answer comes, the
 //! outcome is not known, and the command says how to ask.
 
+mod api_key;
 pub(super) mod backup;
 mod directory;
 mod events;
@@ -21,6 +22,7 @@ mod order;
 mod settle;
 mod show;
 mod status;
+pub(super) mod target;
 mod value;
 mod words;
 
@@ -37,6 +39,7 @@ use crate::types::RequestId;
 
 pub(in crate::cli) use hints::unreachable;
 use http::{Call, Method, Unanswered};
+use target::AccessArgs;
 
 /// The exit status for a refusal.
 const REJECTED: u8 = 1;
@@ -88,8 +91,10 @@ pub enum ClientCommand {
     Balance(look::BalanceArgs),
     /// Shows every change of an account's balances, with its cause.
     History(look::HistoryArgs),
-    /// Shows the value under a key, now or as of a seq.
-    Key(look::KeyArgs),
+    /// Shows the value under a caller's key, now or as of a seq.
+    Value(look::ValueArgs),
+    /// Creates API keys, shows, rotates and revokes them.
+    Key(api_key::ApiKeyArgs),
     /// Says whether the server is ready for work; for health checks.
     Status(status::StatusArgs),
     /// Prints what happens, one JSON object a line.
@@ -123,7 +128,8 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Receipt(args) => look::receipt(args),
         ClientCommand::Balance(args) => look::balance(args),
         ClientCommand::History(args) => look::history(args),
-        ClientCommand::Key(args) => look::key(args),
+        ClientCommand::Value(args) => look::value(args),
+        ClientCommand::Key(args) => api_key::run(args),
         ClientCommand::Status(args) => status::status(args),
         ClientCommand::Events(args) => events::events(args),
     }
@@ -142,6 +148,8 @@ pub struct ServerArgs {
         value_parser = words::url
     )]
     pub(in crate::cli) url: String,
+    #[command(flatten)]
+    pub(in crate::cli) access: AccessArgs,
     /// Prints the answer's JSON.
     #[arg(long, global = true)]
     pub(in crate::cli) json: bool,
@@ -208,7 +216,7 @@ impl ServerArgs {
     /// Standard output cannot be written to.
     fn ask(&self, call: Call<'_>, dress: impl FnOnce(&mut Value)) -> anyhow::Result<ExitCode> {
         let id = call.id;
-        let mut answer = match http::send(&self.url, &call) {
+        let mut answer = match http::send(&self.url, &self.access, &call) {
             Ok(answer) => answer,
             Err(unanswered) => {
                 eprintln!("crosslatch: {unanswered}");
@@ -238,7 +246,7 @@ impl ServerArgs {
         }
         let word = |name: &str| answer.body[name].as_str().unwrap_or_default();
         eprintln!("crosslatch: {}: {}: {}", word("status"), word("code"), word("detail"));
-        if let Some(hint) = hints::of(&self.url, &answer.body) {
+        if let Some(hint) = hints::of(self, &answer.body) {
             eprintln!("{hint}");
         }
         if word("code") == "recovering" {

@@ -5,15 +5,21 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 
 /// The order in which members are shown; what is not here comes after, by name.
-const ORDER: [&str; 64] = [
+const ORDER: [&str; 70] = [
     "id",
     "request_id",
+    "name",
     "token",
     "trade_id",
     "order_id",
     "client_order_id",
     "market",
     "state",
+    "generation",
+    "scopes",
+    "accounts",
+    "networks",
+    "limits",
     "status",
     "reason",
     "seq",

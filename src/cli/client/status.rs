@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::http::{self, Call, Method};
+use super::http::{self, Call};
 use super::{FAILED, ServerArgs, show, unreachable};
 
 /// The exit status of a server that answers and is not ready.
@@ -24,9 +24,8 @@ pub struct StatusArgs {
 /// # Errors
 /// Standard output cannot be written to.
 pub(super) fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
-    let ServerArgs { url, json } = args.server;
-    let call = Call { method: Method::Get, path: "/readyz", body: None, id: None };
-    let answer = match http::send(&url, &call) {
+    let ServerArgs { url, access, json } = args.server;
+    let answer = match http::send(&url, &access, &Call::get("/readyz")) {
         Ok(answer) => answer,
         Err(unanswered) => {
             eprintln!("crosslatch: {unanswered}\n{}", unreachable(&url));

@@ -25,12 +25,12 @@ pub(super) fn members(object: Value) -> Members {
     }
 }
 
-/// `http://HOST:PORT`, without what follows.
+/// `http://HOST:PORT` or `https://HOST:PORT`, without what follows.
 pub(super) fn url(text: &str) -> Result<String, String> {
     let bare = text.trim_end_matches('/');
-    let host = bare
-        .strip_prefix("http://")
-        .ok_or("does not begin with http://, as http://127.0.0.1:7400 does")?;
+    let host = bare.strip_prefix("http://").or_else(|| bare.strip_prefix("https://"));
+    let host =
+        host.ok_or("does not begin with http:// or https://, as http://127.0.0.1:7400 does")?;
     if host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
         return Err("is not http://HOST:PORT".into());
     }
@@ -147,9 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_plain_http() {
+    fn urls_are_http_or_https() {
         assert_eq!(url("http://127.0.0.1:7400/"), Ok("http://127.0.0.1:7400".into()));
-        for wrong in ["127.0.0.1:7400", "https://a", "http://", "http://a/v1", "http://a b"] {
+        assert_eq!(url("https://venue.example"), Ok("https://venue.example".into()));
+        for wrong in
+            ["127.0.0.1:7400", "http://", "https://", "ftp://a", "http://a/v1", "http://a b"]
+        {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

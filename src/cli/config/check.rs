@@ -86,9 +86,11 @@ pub(super) fn check_parts(
         check_file(path, text, &mut findings);
     }
     for (variable, value) in variables {
-        if let Some(name) = variable.strip_prefix(LIMITS_VARIABLES) {
-            let key = format!("limits.{}", name.to_ascii_lowercase());
-            findings.extend(check_variable(&variable, &key, &value));
+        for (prefix, table) in LIMITS_VARIABLES {
+            if let Some(name) = variable.strip_prefix(prefix) {
+                let key = format!("{table}.{}", name.to_ascii_lowercase());
+                findings.extend(check_variable(&variable, &key, &value));
+            }
         }
     }
     findings
@@ -111,7 +113,8 @@ fn check_file(path: &Path, text: &str, findings: &mut Vec<Finding>) {
         };
         let Some(value) = value else { continue };
         // An empty table says nothing, and an old name is one.
-        if (name == "limits" && value.is_table()) || name == "log" {
+        let is_table = ["limits", "edge"].contains(&&*name) && value.is_table();
+        if is_table || name == "log" {
             continue;
         }
         findings.extend(check_value(place(line), name, value));
@@ -149,7 +152,13 @@ fn wrong_value(setting: &Setting, value: &toml::Value) -> Option<String> {
     let mut alone = toml::Table::new();
     match setting.key.split_once('.') {
         Some((outer, name)) => {
-            let inner = toml::Table::from_iter([(name.to_owned(), value.clone())]);
+            let mut inner = toml::Table::from_iter([(name.to_owned(), value.clone())]);
+            if outer == "tls" {
+                // A certificate does not go without its key; this is about one of them.
+                for part in ["cert", "key"] {
+                    inner.entry(part).or_insert_with(|| "".into());
+                }
+            }
             alone.insert(outer.into(), toml::Value::Table(inner));
         }
         None => {

@@ -13,7 +13,8 @@ const COLUMNS: usize = 100;
 pub(super) fn text() -> String {
     let values = values(&Settings::default());
     let mut text = String::from(
-        "# Settings of `crosslatch serve --config FILE`. What is commented out is the default.\n\
+        "# Settings of `crosslatch serve --config FILE`. What is commented out is the default,\n\
+         # or an example where there is none.\n\
          #\n\
          # Flags stand over CROSSLATCH_* variables over this file. Of the variables each is named\n\
          # below. `crosslatch config check --config FILE` says everything that is wrong with a file,\n\
@@ -24,20 +25,38 @@ pub(super) fn text() -> String {
         let within = setting.key.split_once('.').map_or("", |(table, _)| table);
         if within != table {
             table = within;
-            text += &format!(
-                "\n# Every limit of the engine. The defaults suit two cores and 24 GiB. A submission has \
-                 at most\n# {BATCH_REQUESTS_MAX} requests, whatever is set here.\n[{table}]\n"
-            );
+            text += &head(table);
         }
         let value = values(setting.key);
         let default = match setting.key {
             // Of this process's environment nothing belongs here.
             "log_level" => "\"info\"".into(),
+            // What has no default has an example.
+            "journal_archive_dir" => "\"/archive/venue\"".into(),
+            "tls.cert" => "\"server.pem\"".into(),
+            "tls.key" => "\"server.key\"".into(),
+            "tls.client_ca" => "\"clients.pem\"".into(),
             _ => value.to_string(),
         };
         text += &entry(setting, &default);
     }
     text
+}
+
+/// What stands over a table. That of certificates means something by being there.
+fn head(table: &str) -> String {
+    match table {
+        "tls" => "\n# Certificates; SIGHUP has them read again. The table's own line is a comment, too.\n\
+                  # [tls]\n"
+            .into(),
+        "edge" => "\n# Every limit of the server's edge: connections, heads of requests, signatures.\n\
+                   [edge]\n"
+            .into(),
+        _ => format!(
+            "\n# Every limit of the engine. The defaults suit two cores and 24 GiB. A submission has \
+             at most\n# {BATCH_REQUESTS_MAX} requests, whatever is set here.\n[{table}]\n"
+        ),
+    }
 }
 
 fn entry(setting: &Setting, default: &str) -> String {
@@ -63,6 +82,7 @@ mod tests {
 
     use super::super::super::settings::LogLevel;
     use super::*;
+    use crate::server::tls::TlsFiles;
 
     /// Run with `CROSSLATCH_WRITE_EXAMPLE=1` to write it anew.
     #[test]
@@ -76,7 +96,8 @@ mod tests {
 
     #[test]
     fn with_its_comments_taken_off_it_says_what_holds_without_it() {
-        let is_setting = |line: &&str| line.starts_with("# ") && line.contains(" = ");
+        let is_setting =
+            |line: &&str| line.starts_with("# ") && line.contains(" = ") || *line == "# [tls]";
         let all = text();
         let bare: String = all
             .lines()
@@ -84,7 +105,16 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let read: Settings = toml::from_str(&bare).unwrap();
-        let expected = Settings { log_level: Some(LogLevel::Info), ..Settings::default() };
+        let expected = Settings {
+            log_level: Some(LogLevel::Info),
+            journal_archive_dir: Some("/archive/venue".into()),
+            tls: Some(TlsFiles {
+                cert: "server.pem".into(),
+                key: "server.key".into(),
+                client_ca: Some("clients.pem".into()),
+            }),
+            ..Settings::default()
+        };
         assert_eq!(read, expected);
         assert_eq!(bare.lines().filter(|line| line.contains(" = ")).count(), SETTINGS.len());
         let as_it_is: Settings = toml::from_str(&all).unwrap();

@@ -116,7 +116,11 @@ fn values(settings: &Settings) -> impl Fn(&str) -> Value + use<> {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn as_json((setting, value, origin): &(&Setting, Value, Origin)) -> Value {

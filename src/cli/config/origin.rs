@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args};
 use serde::Serialize;
 
 use super::super::serve::ServeArgs;
+use super::super::settings::LIMITS_VARIABLES;
 use super::check::keys_of;
 use super::table::Setting;
 
@@ -69,8 +70,11 @@ impl Sources<'_> {
 
     fn of_command_line(&self, setting: &Setting) -> Option<Origin> {
         let command = ServeArgs::augment_args(clap::Command::new("serve"));
-        let arg = command.get_arguments().find(|arg| arg.get_id() == setting.name())?;
-        match self.matches.value_source(setting.name())? {
+        // Flags are named after the setting, or after its table as well, as --tls-cert is.
+        let (name, full) = (setting.name(), setting.key.replace('.', "_"));
+        let is_it = |arg: &&clap::Arg| arg.get_id() == name || *arg.get_id() == *full;
+        let arg = command.get_arguments().find(is_it)?;
+        match self.matches.value_source(arg.get_id().as_str())? {
             ValueSource::CommandLine => {
                 Some(Origin::Flag { flag: format!("--{}", arg.get_long()?) })
             }
@@ -84,7 +88,8 @@ impl Sources<'_> {
 
     fn of_environment(&self, setting: &Setting) -> Option<Origin> {
         let variable = setting.variable();
-        let counts = setting.key.starts_with("limits.") && (self.is_set)(&variable);
+        let is_limit = |(prefix, _): &(&str, &str)| variable.starts_with(prefix);
+        let counts = LIMITS_VARIABLES.iter().any(is_limit) && (self.is_set)(&variable);
         counts.then_some(Origin::Environment { variable })
     }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::super::nearest::nearest;
+use crate::config::ARCHIVE_AFTER_SECS_MAX;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +93,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "listen",
         "IP:PORT",
-        Words("an address of this machine's loopback"),
+        Words("an address of this machine; without keys, of its loopback"),
         "The address of the HTTP server; port 0 takes a free one.",
     ),
     setting(
@@ -118,6 +119,33 @@ pub(super) const SETTINGS: &[Setting] = &[
         "ms",
         Words("0 and more"),
         "A request that takes as long gets a line in the log; 0 for every request.",
+    ),
+    setting(
+        "metrics_open",
+        "-",
+        Words("true, false"),
+        "Whether anybody may read /metrics; else it needs a key.",
+    ),
+    setting(
+        "journal_archive_dir",
+        "path",
+        Words("a directory"),
+        "Where old blocks of the journal are moved; where it is not set they stay in the data \
+         directory.",
+    ),
+    setting(
+        "tls.cert",
+        "path",
+        Words("a file in PEM"),
+        "The server's certificate, and those between it and its authority; where it is not set the \
+         server speaks plain HTTP.",
+    ),
+    setting("tls.key", "path", Words("a file in PEM"), "The private key of tls.cert."),
+    setting(
+        "tls.client_ca",
+        "path",
+        Words("a file in PEM"),
+        "The authority of clients' certificates; where it is set, clients need one.",
     ),
     setting(
         "limits.shards",
@@ -259,6 +287,97 @@ pub(super) const SETTINGS: &[Setting] = &[
         Whole(0, HOURS_MAX),
         "How far back the version store remembers; 0 for ever.",
     ),
+    setting(
+        "limits.event_streams_max",
+        "streams",
+        Whole(0, 1 << 20),
+        "Streams of events open at once; beyond that, overloaded.",
+    ),
+    setting(
+        "limits.market_streams_max",
+        "connections",
+        Whole(0, 1 << 20),
+        "Connections for market data open at once; beyond that, overloaded.",
+    ),
+    setting(
+        "limits.market_subscriptions_max",
+        "subscriptions",
+        Whole(1, 1 << 13),
+        "Subscriptions of one such connection.",
+    ),
+    setting(
+        "limits.market_trades_kept_max",
+        "trades",
+        Whole(1, 1 << 24),
+        "Trades of a followed market that are remembered for those who are behind (about 16 bytes each).",
+    ),
+    setting(
+        "limits.journal_archive_after_secs",
+        "s",
+        Whole(1, ARCHIVE_AFTER_SECS_MAX),
+        "How old a block of the journal is, in logical time, before it is moved to the archive, where there is one.",
+    ),
+    setting(
+        "edge.connections_max",
+        "connections",
+        Whole(1, 1 << 20),
+        "Connections open at once; the next one waits to be accepted.",
+    ),
+    setting(
+        "edge.connections_per_address_max",
+        "connections",
+        UpTo(1, "connections_max"),
+        "Of these, from one address (of IPv6, from one network of 64 bits); the next one is closed.",
+    ),
+    setting(
+        "edge.head_bytes_max",
+        "bytes",
+        Whole(8_192, 1 << 20),
+        "Longest head of a request: its line and its headers.",
+    ),
+    setting("edge.headers_max", "headers", Whole(16, 1_024), "Most headers of a request."),
+    setting(
+        "edge.streams_per_connection_max",
+        "requests",
+        Whole(1, 1 << 16),
+        "Requests at once on one connection of HTTP/2.",
+    ),
+    setting(
+        "edge.head_wait_ms",
+        "ms",
+        Whole(100, HOUR_MS),
+        "How long a request's head may take to arrive, and its connection may wait for it.",
+    ),
+    setting(
+        "edge.handshake_wait_ms",
+        "ms",
+        Whole(100, HOUR_MS),
+        "How long a TLS handshake may take.",
+    ),
+    setting(
+        "edge.idle_ms",
+        "ms",
+        Whole(100, HOUR_MS),
+        "How long nothing may move on a connection, be it between requests or within one; streams say something every 15 s.",
+    ),
+    setting(
+        "edge.signature_window_ms",
+        "ms",
+        Whole(1, HOUR_MS),
+        "How far a signature's time may be from the server's, before or after.",
+    ),
+    setting(
+        "edge.failures_burst_max",
+        "failures",
+        Whole(1, 1 << 20),
+        "Failed authentications from one address in a burst; beyond that they are answered rate_limited.",
+    ),
+    setting(
+        "edge.failures_per_second_max",
+        "failures/s",
+        Whole(1, 1 << 20),
+        "Failed authentications a second from one address.",
+    ),
 ];
 
 /// The setting of that name.
@@ -283,12 +402,19 @@ mod tests {
 
     use super::super::super::settings::Settings;
     use super::*;
-    use crate::config::Limits;
+    use crate::config::{EdgeLimits, Limits};
+    use crate::server::tls::TlsFiles;
 
     /// The names of everything that can be set.
     fn keys() -> BTreeSet<String> {
         let set = Settings {
             log_level: Some(crate::cli::settings::LogLevel::Info),
+            journal_archive_dir: Some("archive".into()),
+            tls: Some(TlsFiles {
+                cert: "server.pem".into(),
+                key: "server.key".into(),
+                client_ca: Some("clients.pem".into()),
+            }),
             ..Settings::default()
         };
         let table = toml::Table::try_from(set).unwrap();
@@ -314,19 +440,29 @@ mod tests {
 
     /// What is wrong with the limits when that one has that value.
     fn refused(name: &str, value: u64) -> Option<String> {
+        refused_of("limits", name, value)
+    }
+
+    fn refused_of(within: &str, name: &str, value: u64) -> Option<String> {
         let mut table = toml::Table::new();
         table.insert(name.into(), toml::Value::Integer(i64::try_from(value).unwrap()));
-        match table.try_into::<Limits>() {
-            Ok(limits) => limits.validate().err().map(|malformed| malformed.field),
+        let checked = match within {
+            "edge" => table.try_into::<EdgeLimits>().map(|limits| limits.validate()),
+            _ => table.try_into::<Limits>().map(|limits| limits.validate()),
+        };
+        match checked {
+            Ok(checked) => checked.err().map(|malformed| malformed.field),
             Err(_) => Some(name.to_owned()),
         }
     }
 
     #[test]
     fn ranges_are_those_that_a_start_insists_on() {
-        for setting in SETTINGS.iter().filter(|setting| setting.key.starts_with("limits.")) {
+        let tables =
+            SETTINGS.iter().filter_map(|setting| Some((setting.key.split_once('.')?.0, setting)));
+        for (within, setting) in tables.filter(|(within, _)| *within != "tls") {
             let name = setting.name();
-            let wrong = |value| refused(name, value).as_deref() == Some(name);
+            let wrong = |value| refused_of(within, name, value).as_deref() == Some(name);
             let (low, high) = match setting.range {
                 Whole(low, high) => (Some(low), Some(high)),
                 From(_, high) => (None, Some(high)),

@@ -72,18 +72,19 @@ pub fn run(args: WatchArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look(url: &str) -> Result<Look, String> {
-    let text = http::text(url, "/metrics", PATIENCE).map_err(|error| error.to_string())?;
+fn look(server: &ServerArgs) -> Result<Look, String> {
+    let ServerArgs { url, access, .. } = server;
+    let text = http::text(url, access, "/metrics", PATIENCE).map_err(|error| error.to_string())?;
     let at_nanos = SystemClock.boot_nanos();
     Ok(Look { page: Page::parse(&text)?, at_nanos })
 }
 
 fn once(args: &WatchArgs, never: &Receiver<()>) -> anyhow::Result<ExitCode> {
-    let ServerArgs { url, json } = &args.server;
-    let seen = look(url).and_then(|before| {
+    let ServerArgs { url, json, .. } = &args.server;
+    let seen = look(&args.server).and_then(|before| {
         // Nobody ends it: this is a wait.
         let _ = never.recv_timeout(args.interval);
-        View::between(Some(&before), &look(url)?)
+        View::between(Some(&before), &look(&args.server)?)
     });
     let view = match seen {
         Ok(view) => view,
@@ -114,11 +115,11 @@ fn watch(
     screen: Option<&Screen>,
     ended: &Receiver<()>,
 ) -> anyhow::Result<Vec<String>> {
-    let ServerArgs { url, json } = &args.server;
+    let ServerArgs { url, json, .. } = &args.server;
     let mut before: Option<Look> = None;
     let mut last = Vec::new();
     loop {
-        let seen = look(url).and_then(|now| {
+        let seen = look(&args.server).and_then(|now| {
             let view = View::between(before.as_ref(), &now)?;
             // A server that was gone for a while began anew, and so do rates.
             before = Some(now);

@@ -23,12 +23,12 @@ use crate::proto;
 use crate::proto::answer::Outcome as Shown;
 use crate::proto::request::Command as Asks;
 use crate::request::{Outcome, Request};
+use crate::server::door::InFlight as Charged;
 use crate::server::names::Names;
 use crate::server::problem::Problem;
 use crate::server::state::App;
 use crate::types::RequestId;
 
-use super::caller::Caller;
 use super::problem;
 use super::read::{Reader, id_of};
 use super::receipt::{in_message, settled};
@@ -42,13 +42,11 @@ pub(super) type Results = ReceiverStream<Result<proto::BatchResult, Status>>;
 /// Answers the batches of a stream.
 pub(super) fn answer(
     app: App,
-    caller: Caller,
     batches: Streaming<proto::Batch>,
     stopping: watch::Receiver<bool>,
 ) -> Results {
     let (taken, in_flight) = mpsc::channel(GRPC_BATCHES_IN_FLIGHT_MAX);
     let (told, results) = mpsc::channel(1);
-    tracing::debug!(peer = ?caller.peer, "a stream of batches begins");
     tokio::spawn(take(app.clone(), batches, stopping, taken));
     tokio::spawn(tell(app, in_flight, told));
     ReceiverStream::new(results)
@@ -66,7 +64,9 @@ struct InFlight {
     batch: proto::Batch,
     /// The places of those that never reached the engine, ascending.
     unread: Vec<(usize, Problem)>,
-    pending: Result<Pending, Error>,
+    pending: Result<Pending, Problem>,
+    /// Counts as in flight of its key until it is answered.
+    _charged: Option<Charged>,
 }
 
 /// Takes batches until the stream ends, the server stops, or nobody waits for results any more.
@@ -99,6 +99,10 @@ async fn take(
             let end = Taken::End(problem::status(&Malformed::new("requests", why).into()));
             return place.send(end);
         }
+        // The key may have been revoked since the stream began.
+        if let Err(refused) = app.still() {
+            return place.send(Taken::End(problem::status(&refused)));
+        }
         place.send(Taken::Batch(Box::new(hand_over(batch, &app))));
     }
 }
@@ -106,7 +110,19 @@ async fn take(
 /// Takes room before it looks into the requests: refusing must be cheap.
 fn hand_over(batch: proto::Batch, app: &App) -> InFlight {
     let mut unread = Vec::new();
-    let pending = app.engine().reserve(batch.requests.len()).and_then(|room| {
+    let (charged, pending) = match app.charge(batch.requests.len()) {
+        Ok(charged) => (charged, submit(&batch, &mut unread, app).map_err(Problem::from)),
+        Err(refused) => (None, Err(refused)),
+    };
+    InFlight { batch, unread, pending, _charged: charged }
+}
+
+fn submit(
+    batch: &proto::Batch,
+    unread: &mut Vec<(usize, Problem)>,
+    app: &App,
+) -> Result<Pending, Error> {
+    app.engine().reserve(batch.requests.len()).and_then(|room| {
         let mut reader = Reader::new(app);
         let mut requests: Vec<Request> = Vec::with_capacity(batch.requests.len());
         for (place, request) in batch.requests.iter().enumerate() {
@@ -116,8 +132,7 @@ fn hand_over(batch: proto::Batch, app: &App) -> InFlight {
             }
         }
         app.engine().submit_in(room, requests)
-    });
-    InFlight { batch, unread, pending }
+    })
 }
 
 fn read<'a>(
@@ -148,14 +163,14 @@ async fn tell(
 
 /// Waits for the answers.
 async fn result(in_flight: InFlight, app: &App) -> Result<proto::BatchResult, Status> {
-    let InFlight { batch, unread, pending } = in_flight;
+    let InFlight { batch, unread, pending, _charged } = in_flight;
     let answers = match pending {
-        Ok(pending) => pending.answers().await,
+        Ok(pending) => pending.answers().await.map_err(Problem::from),
         Err(refused) => Err(refused),
     };
     let answers = match answers {
         Ok(answers) => answers,
-        Err(error) => return Ok(no_answers(&batch, &error)),
+        Err(refused) => return Ok(no_answers(&batch, &refused)),
     };
     let work = Answered { batch, unread, answers };
     let brief = work.batch.detail() == proto::Detail::Brief;
@@ -167,8 +182,7 @@ async fn result(in_flight: InFlight, app: &App) -> Result<proto::BatchResult, St
 }
 
 /// Every request of the batch ends the same way.
-fn no_answers(batch: &proto::Batch, error: &Error) -> proto::BatchResult {
-    let problem = Problem::from(error.clone());
+fn no_answers(batch: &proto::Batch, problem: &Problem) -> proto::BatchResult {
     let mut result = proto::BatchResult { number: batch.number, ..Default::default() };
     if batch.detail() == proto::Detail::Brief {
         let places = 0..batch.requests.len() as u32;

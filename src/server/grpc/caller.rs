@@ -1,38 +1,58 @@
-//! Who calls: the one place where a caller is made of what a call brings with it.
+//! Who calls: the door of the gRPC face.
 //!
-//! Every call is here first, and every stream when it is opened; each batch in a stream is its caller's.
+//! Every call is here first, and every stream when it is opened; each batch in a stream is judged anew. A
+//! key comes as the metadata `authorization: Bearer TOKEN`, over TLS or from the machine itself. There
+//! are no signatures: what would be signed is not in one piece.
 
-use std::net::SocketAddr;
+use tonic::Extensions;
+use tonic::metadata::MetadataMap;
 
-use tonic::transport::server::Connected;
-use tonic::{Extensions, metadata::MetadataMap};
-
-use crate::server::listener::Connection;
+use crate::request::Command;
+use crate::server::connections::Peer;
+use crate::server::door::rights::Need;
+use crate::server::door::{InFlight, Visitor};
 use crate::server::problem::Problem;
+use crate::server::state::App;
 
-/// What is known of the connection that a call came on.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::server) struct Peer(Option<SocketAddr>);
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        Peer(self.peer)
-    }
-}
-
-/// Somebody who calls. Who reaches the server may do everything: it listens on loopback only.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
-    /// Where the call came from.
-    pub(super) peer: Option<SocketAddr>,
-}
-
-/// The caller of a call with that metadata.
+/// Lets a call in that needs that: the server as it answers whoever calls, and what counts as in flight
+/// until it is dropped.
 ///
 /// # Errors
-/// Why it is not let in.
-pub(super) fn caller(_: &MetadataMap, extensions: &Extensions) -> Result<Caller, Problem> {
-    Ok(Caller { peer: extensions.get::<Peer>().and_then(|peer| peer.0) })
+/// `unauthenticated`, `forbidden`, `rate_limited`.
+pub(super) fn admit(
+    app: &App,
+    metadata: &MetadataMap,
+    extensions: &Extensions,
+    need: Need,
+) -> Result<(App, Option<InFlight>), Problem> {
+    let peer = extensions.get::<Peer>().expect("every connection says where it is from");
+    let (door, directory) = (app.door(), app.engine().directory());
+    if directory.keys_len() == 0 && peer.address.ip().to_canonical().is_loopback() {
+        return Ok((app.visited_by(Visitor::TRUSTED), None));
+    }
+    let mut shown = metadata.get_all("authorization").iter();
+    let token = match (shown.next(), shown.next()) {
+        (Some(one), None) => one.to_str().ok().and_then(|text| text.split_once(' ')),
+        _ => None,
+    };
+    let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        let why = "give a key: the metadata `authorization: Bearer TOKEN`";
+        return Err(door.turned_away(door.failed(peer, why.into())));
+    };
+    let told = |refused| door.turned_away(refused);
+    let issued = door.bearer(token.trim(), peer, directory).map_err(told)?;
+    let (visitor, in_flight) = door.admit(issued, need, peer).map_err(told)?;
+    Ok((app.visited_by(visitor), Some(in_flight)))
+}
+
+/// Refuses what the visitor's key may not ask for, as far as the command says: the engine would, too,
+/// but here it leaves no trace.
+///
+/// # Errors
+/// `forbidden`.
+pub(super) fn check(app: &App, command: &Command) -> Result<(), Problem> {
+    match app.visitor().api_key() {
+        Some(key) => command.check_key(key).map_err(|reject| Problem::reject(&reject, None)),
+        None => Ok(()),
+    }
 }

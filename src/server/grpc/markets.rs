@@ -6,6 +6,7 @@ use crate::proto;
 use crate::request::Stands;
 use crate::server::books::{DEPTH, DEPTH_MAX, LIMIT, LIMIT_MAX, market_of};
 use crate::server::problem::Problem;
+use crate::server::sight;
 use crate::server::standing::{self, Which};
 use crate::server::state::{App, blocking};
 use crate::store::order_reads::{OrderView, TradeId};
@@ -97,6 +98,7 @@ pub(super) async fn order(app: App, ask: proto::GetOrderRequest) -> Told<proto::
     let id = id("order_id", &ask.order_id)?;
     let reader = app.clone();
     let found = blocking(move || reader.engine().order(id)).await??;
+    let found = found.filter(|view| app.visitor().may_see(view.placed.account));
     let view = found.ok_or_else(|| {
         let why = format!("no order was placed under {id}");
         Problem::new("unknown_order", why).of(id).at("order_id")
@@ -147,6 +149,7 @@ pub(super) async fn orders(app: App, ask: proto::ListOrdersRequest) -> Told<prot
         before: CommitSeq::new(if ask.after == 0 { u64::MAX } else { ask.after }),
         limit: limited("limit", ask.limit, standing::LIMIT as u64, standing::LIMIT_MAX)?,
     };
+    sight::check(app.visitor(), which.account)?;
     let page = standing::orders(&app, which).await?;
     let directory = app.engine().directory();
     let orders = page.orders.iter().filter_map(|view| {

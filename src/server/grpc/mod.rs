@@ -21,23 +21,17 @@ mod words;
 
 use std::io;
 use std::net::TcpListener;
-use std::time::Duration;
 
-use axum::serve::Listener as _;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::service::Routes;
-use tonic::transport::Server;
 
-use crate::config::{
-    GRPC_CONNECTION_WINDOW_BYTES, GRPC_KEEPALIVE_MS, GRPC_KEEPALIVE_WAIT_MS,
-    GRPC_MESSAGE_BYTES_MAX, GRPC_STREAM_WINDOW_BYTES, GRPC_STREAMS_PER_CONNECTION_MAX,
-};
+use crate::config::{EdgeLimits, GRPC_MESSAGE_BYTES_MAX};
 use crate::proto;
 use crate::proto::exchange_server::ExchangeServer;
 
-use super::listener::{Connection, Listener};
+use super::connections;
 use super::state::App;
+use super::tls::Tls;
 use service::Service;
 
 /// The service, without name for the whole server, and with it.
@@ -50,6 +44,8 @@ const SERVICES: [&str; 2] = ["", "crosslatch.v1.Exchange"];
 pub async fn serve(
     app: App,
     listener: TcpListener,
+    tls: Option<Tls>,
+    limits: &EdgeLimits,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let (begin_stop, stopping) = watch::channel(false);
@@ -70,12 +66,8 @@ pub async fn serve(
             health.clear_service_status(service).await;
         }
     };
-    let connections = connections(Listener::new(listener)?);
-    bounded_server()
-        .add_routes(services)
-        .serve_with_incoming_shutdown(connections, stop)
-        .await
-        .map_err(io::Error::other)
+    let router = services.into_axum_router();
+    connections::serve(router, listener, tls, limits, stop).await
 }
 
 fn services(app: App, stopping: watch::Receiver<bool>) -> Routes {
@@ -91,30 +83,4 @@ fn services(app: App, stopping: watch::Receiver<bool>) -> Routes {
     Routes::new(exchange)
         .add_service(reflection().build_v1().expect(valid))
         .add_service(reflection().build_v1alpha().expect(valid))
-}
-
-fn bounded_server() -> Server {
-    Server::builder()
-        .max_concurrent_streams(GRPC_STREAMS_PER_CONNECTION_MAX)
-        .initial_stream_window_size(GRPC_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(GRPC_CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(Duration::from_millis(GRPC_KEEPALIVE_MS)))
-        .http2_keepalive_timeout(Some(Duration::from_millis(GRPC_KEEPALIVE_WAIT_MS)))
-}
-
-/// Connections as they come, one ahead of what is served, until nobody takes them any more.
-fn connections(mut listener: Listener) -> ReceiverStream<io::Result<Connection>> {
-    let (sender, connections) = mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            let connection = tokio::select! {
-                () = sender.closed() => return,
-                (connection, _) = listener.accept() => connection,
-            };
-            if sender.send(Ok(connection)).await.is_err() {
-                return;
-            }
-        }
-    });
-    ReceiverStream::new(connections)
 }

@@ -32,6 +32,7 @@ use crate::types::{
     Subject, Time, Token,
 };
 
+use super::caller::check;
 use super::words;
 
 /// Names of assets that are kept for the rest of a batch.
@@ -62,7 +63,9 @@ impl<'a> Reader<'a> {
         let read = self.with_id(asks).and_then(|id| {
             let told = |unread: Unread| unread.problem().of(id);
             let (command, deadline) = self.command(asks, names).map_err(told)?;
-            Ok(Request { deadline, ..Request::new(id, command) })
+            check(self.app, &command).map_err(|refused| refused.of(id))?;
+            let request = Request { deadline, ..Request::new(id, command) };
+            Ok(request.by(self.app.visitor().caller()))
         });
         self.app.counted(kind_of(asks), read)
     }

@@ -15,7 +15,7 @@ use crate::server::problem::Problem;
 use crate::server::reads::of_account;
 use crate::server::receipt::asset_name;
 use crate::server::state::{App, blocking};
-use crate::server::{backups, history};
+use crate::server::{backups, history, sight};
 use crate::store::history::HistoryEntry;
 use crate::types::{
     AccountId, Amount, AssetId, ChainId, CommitSeq, Key, RequestId, Resolution, Time, Token,
@@ -46,6 +46,7 @@ pub(super) async fn assets(app: App, _: proto::ListAssetsRequest) -> Told<proto:
 
 pub(super) async fn account(app: App, ask: proto::GetAccountRequest) -> Told<proto::Account> {
     let account = AccountId::new(ask.account);
+    sight::check(app.visitor(), account)?;
     let links = app.engine().directory().links(account);
     app.engine().directory_durable().await?;
     Ok(linked(account, links.ok_or_else(|| unknown_account(account))?))
@@ -63,6 +64,7 @@ pub(super) async fn link(app: App, ask: proto::GetLinkRequest) -> Told<proto::Li
     let found = directory.account_by_link(&link);
     app.engine().directory_durable().await?;
     let address = link.address.as_str();
+    let found = found.filter(|account| app.visitor().may_see(*account));
     let account = found.ok_or_else(|| {
         Problem::new("unknown_link", format!("no account is linked to {address} there"))
     })?;
@@ -91,6 +93,7 @@ fn balance(now: &BalanceNow, app: &App) -> proto::Balance {
 pub(super) async fn balances(app: App, ask: proto::GetBalancesRequest) -> Told<proto::Balances> {
     use proto::get_balances_request::At;
     let account = AccountId::new(ask.account);
+    sight::check(app.visitor(), account)?;
     let engine = app.engine().clone();
     let read = match ask.at {
         None => engine.balances(account).await,
@@ -113,6 +116,7 @@ pub(super) async fn balances(app: App, ask: proto::GetBalancesRequest) -> Told<p
 
 pub(super) async fn changes(app: App, ask: proto::GetHistoryRequest) -> Told<proto::History> {
     let account = AccountId::new(ask.account);
+    sight::check(app.visitor(), account)?;
     let limit = limited("limit", ask.limit, history::LIMIT, history::LIMIT_MAX)?;
     let directory = app.engine().directory();
     let of = |name: &str| {
@@ -253,9 +257,11 @@ pub(super) async fn request(app: App, ask: proto::GetRequestRequest) -> Told<pro
     let id = id("request_id", &ask.request_id)?;
     let engine = app.engine().clone();
     let known = match blocking(move || engine.known(id)).await?? {
-        Known::Outcome(outcome) => shown(outcome, &app),
+        Known::Outcome(outcome) if sight::sees_outcome(app.visitor(), &outcome) => {
+            shown(outcome, &app)
+        }
         Known::Pending => Shown::Pending(true),
-        Known::Unknown => {
+        Known::Outcome(_) | Known::Unknown => {
             let why = "no request was seen under this id";
             return Err(Problem::new("unknown_request", why).of(id));
         }

@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto;
 use crate::proto::exchange_server::Exchange;
 use crate::proto::request::Command as Asks;
+use crate::server::door::rights::{ANY_KEY, HOLD, Need, OPERATE, OUTCOME, READ, TRADE, WITHDRAWAL};
 use crate::server::names::Names;
 use crate::server::orders;
 use crate::server::problem::Problem;
@@ -13,7 +14,7 @@ use crate::server::state::{App, Asked};
 use crate::types::AccountId;
 
 use super::batch::{self, Results};
-use super::caller::caller;
+use super::caller::admit;
 use super::read::Reader;
 use super::receipt::{in_message, settled};
 use super::{markets, problem, reads};
@@ -38,8 +39,8 @@ impl Service {
         asks: fn(T) -> Asks,
     ) -> Result<Response<proto::Receipt>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let receipt = match caller(&metadata, &extensions) {
-            Ok(_) => settle(&self.app, &asks(message)).await,
+        let receipt = match admit(&self.app, &metadata, &extensions, ANY_KEY) {
+            Ok((app, _in_flight)) => settle(&app, &asks(message)).await,
             Err(refused) => Err(refused),
         };
         receipt.map(Response::new).map_err(|refused| problem::status(&refused))
@@ -49,11 +50,12 @@ impl Service {
     async fn look<T, U, F: Future<Output = Result<U, Problem>>>(
         &self,
         request: Request<T>,
+        need: Need,
         read: impl FnOnce(App, T) -> F,
     ) -> Result<Response<U>, Status> {
         let (metadata, extensions, message) = request.into_parts();
-        let told = match caller(&metadata, &extensions) {
-            Ok(_) => read(self.app.clone(), message).await,
+        let told = match admit(&self.app, &metadata, &extensions, need) {
+            Ok((app, _in_flight)) => read(app, message).await,
             Err(refused) => Err(refused),
         };
         told.map(Response::new).map_err(|refused| problem::status(&refused))
@@ -105,7 +107,7 @@ fn answer(settled: Result<proto::Receipt, Problem>) -> proto::Answer {
 macro_rules! exchange {
     (
         settle { $($call:ident($message:ident) as $asks:ident;)* }
-        look { $($read:ident($ask:ident) -> $told:ident = $by:path;)* }
+        look { $($read:ident($ask:ident) -> $told:ident = $by:path, $need:ident;)* }
     ) => {
         #[tonic::async_trait]
         impl Exchange for Service {
@@ -120,7 +122,7 @@ macro_rules! exchange {
                 &self,
                 request: Request<proto::$ask>,
             ) -> Result<Response<proto::$told>, Status> {
-                self.look(request, $by).await
+                self.look(request, $need, $by).await
             })*
 
             type SubmitStream = Results;
@@ -130,10 +132,9 @@ macro_rules! exchange {
                 request: Request<Streaming<proto::Batch>>,
             ) -> Result<Response<Results>, Status> {
                 let (metadata, extensions, batches) = request.into_parts();
-                let caller = caller(&metadata, &extensions);
-                let caller = caller.map_err(|refused| problem::status(&refused))?;
-                let (app, stopping) = (self.app.clone(), self.stopping.clone());
-                Ok(Response::new(batch::answer(app, caller, batches, stopping)))
+                let admitted = admit(&self.app, &metadata, &extensions, ANY_KEY);
+                let (app, _) = admitted.map_err(|refused| problem::status(&refused))?;
+                Ok(Response::new(batch::answer(app, batches, self.stopping.clone())))
             }
         }
     };
@@ -162,26 +163,26 @@ exchange! {
         cancel_order(CancelOrder) as CancelOrder;
     }
     look {
-        cancel_all_orders(CancelAllOrders) -> CanceledAll = cancel_all;
-        get_prepared(GetHoldRequest) -> Prepared = reads::prepared;
-        get_withdrawal(GetHoldRequest) -> Withdrawal = reads::withdrawal;
-        get_key(GetKeyRequest) -> KeyValue = reads::key;
-        get_asset(GetAssetRequest) -> Asset = reads::asset;
-        list_assets(ListAssetsRequest) -> Assets = reads::assets;
-        get_account(GetAccountRequest) -> Account = reads::account;
-        get_link(GetLinkRequest) -> LinkedAccount = reads::link;
-        get_balances(GetBalancesRequest) -> Balances = reads::balances;
-        get_history(GetHistoryRequest) -> History = reads::changes;
-        get_market(GetMarketRequest) -> Market = markets::market;
-        list_markets(ListMarketsRequest) -> Markets = markets::markets;
-        get_book(GetBookRequest) -> Book = markets::book;
-        list_trades(ListTradesRequest) -> Trades = markets::trades;
-        get_order(GetOrderRequest) -> Order = markets::order;
-        list_orders(ListOrdersRequest) -> Orders = markets::orders;
-        get_operation(GetOperationRequest) -> OperationState = reads::operation;
-        get_request(GetRequestRequest) -> RequestState = reads::request;
-        audit(AuditRequest) -> AuditReport = reads::audit;
-        backup(BackupRequest) -> BackupState = reads::backup;
-        get_status(GetStatusRequest) -> ServerStatus = reads::status;
+        cancel_all_orders(CancelAllOrders) -> CanceledAll = cancel_all, TRADE;
+        get_prepared(GetHoldRequest) -> Prepared = reads::prepared, HOLD;
+        get_withdrawal(GetHoldRequest) -> Withdrawal = reads::withdrawal, WITHDRAWAL;
+        get_key(GetKeyRequest) -> KeyValue = reads::key, READ;
+        get_asset(GetAssetRequest) -> Asset = reads::asset, ANY_KEY;
+        list_assets(ListAssetsRequest) -> Assets = reads::assets, ANY_KEY;
+        get_account(GetAccountRequest) -> Account = reads::account, READ;
+        get_link(GetLinkRequest) -> LinkedAccount = reads::link, READ;
+        get_balances(GetBalancesRequest) -> Balances = reads::balances, READ;
+        get_history(GetHistoryRequest) -> History = reads::changes, READ;
+        get_market(GetMarketRequest) -> Market = markets::market, ANY_KEY;
+        list_markets(ListMarketsRequest) -> Markets = markets::markets, ANY_KEY;
+        get_book(GetBookRequest) -> Book = markets::book, ANY_KEY;
+        list_trades(ListTradesRequest) -> Trades = markets::trades, ANY_KEY;
+        get_order(GetOrderRequest) -> Order = markets::order, READ;
+        list_orders(ListOrdersRequest) -> Orders = markets::orders, READ;
+        get_operation(GetOperationRequest) -> OperationState = reads::operation, ANY_KEY;
+        get_request(GetRequestRequest) -> RequestState = reads::request, OUTCOME;
+        audit(AuditRequest) -> AuditReport = reads::audit, OPERATE;
+        backup(BackupRequest) -> BackupState = reads::backup, OPERATE;
+        get_status(GetStatusRequest) -> ServerStatus = reads::status, ANY_KEY;
     }
 }

@@ -4,9 +4,9 @@
 //! a call that the other lacks:
 //!
 //! ```text
-//! Call::put("/v1/assets/{asset}", assets::put, about::put_asset)
-//!        │                          │             └─► document: a name, words, schemas, codes
-//!        └──────────────────────────┴─► router
+//! Call::put("/v1/assets/{asset}", OPERATE, assets::put, about::put_asset)
+//!        │                        │         │             └─► document: a name, words, schemas, codes
+//!        └────────────────────────┴─► door ─┴─► router
 //! ```
 //!
 //! Schemas of answers are derived from the structs that are sent ([`schemas`]); those of requests stand
@@ -14,16 +14,19 @@
 //! (`examples.json`), which `tests/conformance` plays to a real server. The document is at
 //! `openapi.json` in the repository's root; a test keeps it equal.
 
+mod api_keys;
 mod directory;
 mod machines;
 mod requests;
 pub(super) mod schemas;
+mod security;
 mod settling;
 mod streams;
 mod trading;
 
 pub(super) mod about {
     //! What the document says of each call.
+    pub use super::api_keys::*;
     pub use super::directory::*;
     pub use super::machines::*;
     pub use super::settling::*;
@@ -37,6 +40,7 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::header;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use serde_json::{Map, Value, json};
@@ -44,6 +48,8 @@ use utoipa::ToSchema;
 
 use crate::types::RequestId;
 
+use super::door;
+use super::door::rights::{Need, Right};
 use super::problem::{CODES, Members};
 use super::receipt::ReceiptBody;
 use super::state::App;
@@ -56,6 +62,8 @@ const EXAMPLES: &str = include_str!("examples.json");
 const ENGINE: [&str; 3] = ["overloaded", "stopped", "storage"];
 /// Of every call with a body.
 const BODY: [&str; 4] = ["malformed", "timeout", "body_too_large", "unsupported_media_type"];
+/// Of a signed request whose body is read at the door, so many of these: of all but what it means.
+const SIGNED_CODES: usize = 3;
 /// Answers of more codes are no other call's.
 const SHARED_CODES_MAX: usize = 2;
 /// The tag of what does not end by itself: not for those who try every call.
@@ -65,6 +73,7 @@ const STREAMS: &str = "streams";
 pub(super) struct Call {
     path: &'static str,
     method: &'static str,
+    need: Need,
     handler: MethodRouter<App>,
     about: fn(&mut About<'_>),
 }
@@ -76,10 +85,12 @@ macro_rules! methods {
                 /// A call of that method.
                 pub(super) fn $name<H: Handler<T, App>, T: 'static>(
                     path: &'static str,
+                    need: Need,
                     handler: H,
                     about: fn(&mut About<'_>),
                 ) -> Self {
-                    Self { path, method: stringify!($name), handler: routing::$name(handler), about }
+                    let (method, handler) = (stringify!($name), routing::$name(handler));
+                    Self { path, method, need, handler, about }
                 }
             )*
         }
@@ -88,9 +99,19 @@ macro_rules! methods {
 
 methods!(get put post patch delete);
 
-/// The router of these calls.
-pub(super) fn router(calls: Vec<Call>) -> Router<App> {
-    calls.into_iter().fold(Router::new(), |router, call| router.route(call.path, call.handler))
+impl Call {
+    /// Method, path, and what it needs.
+    pub(super) fn right(&self) -> Right {
+        Right { method: self.method.to_uppercase(), path: self.path, need: self.need }
+    }
+}
+
+/// The router of these calls, each behind the door with what it needs.
+pub(super) fn router(calls: Vec<Call>, app: &App) -> Router<App> {
+    calls.into_iter().fold(Router::new(), |router, call| {
+        let door = from_fn_with_state((app.clone(), call.need), door::enter);
+        router.route(call.path, call.handler.route_layer(door))
+    })
 }
 
 /// The document of these calls.
@@ -103,6 +124,7 @@ pub(super) fn document(calls: Vec<Call>) -> Value {
     for call in calls {
         let mut about = About::new(&mut schemas, &examples);
         (call.about)(&mut about);
+        about.needs(call.need);
         let (method, operation) = (call.method.to_owned(), about.finish(&mut responses));
         paths.entry(call.path).or_default().insert(method, operation);
     }
@@ -118,7 +140,7 @@ pub(super) fn document(calls: Vec<Call>) -> Value {
         "servers": [{"url": "/", "description": "The server that this document came from"}],
         "tags": TAGS.map(|(name, description)| json!({"name": name, "description": description})),
         "paths": paths,
-        "components": {"responses": responses, "schemas": schemas},
+        "components": {"responses": responses, "schemas": schemas, "securitySchemes": security::schemes()},
     })
 }
 
@@ -133,13 +155,18 @@ decimal strings in answers. Fields and parameters that are not named here are re
 
 Whatever is refused or fails is a `Problem` (RFC 9457) with a stable `code`. After `conflict` or \
 `lock_timeout`, try again under a new id. `malformed` and `overloaded` leave no trace. `stopped` means \
-that the outcome is not known yet: ask again by request id.";
+that the outcome is not known yet: ask again by request id.
 
-const TAGS: [(&str, &str); 6] = [
+From the first API key on every call but those of health needs one, with the scope that stands at its \
+`security`: as a bearer's token, or as a signature of three headers. A key that is bound to accounts sees \
+these alone. Without any key the server listens on loopback, and takes everything.";
+
+const TAGS: [(&str, &str); 7] = [
     ("directory", "Assets, accounts, links"),
     ("settling", "Swaps, in one phase or two; deposits, withdrawals, transactions"),
     ("trading", "Markets, orders, books, trades"),
     ("reading", "Balances, history, outcomes, the audit"),
+    ("keys", "API keys"),
     ("machines", "Health, metrics, backups, this document"),
     (STREAMS, "What does not end by itself"),
 ];
@@ -282,6 +309,19 @@ impl<'a> About<'a> {
         self.codes.extend(codes);
     }
 
+    /// What it needs of a key, and how those are refused who have none, or not that.
+    fn needs(&mut self, need: Need) {
+        self.operation.insert("security".into(), security::of(need));
+        if need == Need::Public {
+            return;
+        }
+        self.codes.extend(["unauthenticated", "rate_limited"]);
+        // Of a call that any key may make, a key that may not be used from there.
+        self.codes.push("forbidden");
+        // The body of a signed request is read at the door.
+        self.codes.extend(BODY.iter().take(SIGNED_CODES));
+    }
+
     /// The operation. What many calls answer alike goes to `shared`.
     fn finish(mut self, shared: &mut Map<String, Value>) -> Value {
         let mut by_status: BTreeMap<u16, Vec<(&str, &str)>> = BTreeMap::new();
@@ -327,9 +367,15 @@ fn refusals(codes: &[(&str, &str)]) -> Value {
         "description": lines.join("\n"),
         "content": {"application/problem+json": {"schema": schema}},
     });
-    if names.contains(&"overloaded") {
+    if names.contains(&"unauthenticated") {
+        response["headers"] = json!({"WWW-Authenticate": {
+            "description": "How a key is shown.", "schema": {"type": "string"},
+        }});
+    }
+    let waits = ["overloaded", "rate_limited"].into_iter().find(|code| names.contains(code));
+    if let Some(code) = waits {
         response["headers"] = json!({"Retry-After": {
-            "description": "With `overloaded`: seconds after which to try again.",
+            "description": format!("With `{code}`: seconds after which to try again."),
             "schema": {"type": "string", "pattern": "^[0-9]+$"},
         }});
     }

@@ -9,20 +9,20 @@
 use utoipa::ToSchema;
 
 use crate::config::{
-    BATCH_REQUESTS_MAX, LINKS_PER_REQUEST_MAX, SWAP_LEGS_MAX, SWAP_LEGS_MIN, TRANSACTION_KEYS_MAX,
-    TRANSFERS_MAX,
+    BATCH_REQUESTS_MAX, KEY_NETWORKS_MAX, LINKS_PER_REQUEST_MAX, SWAP_LEGS_MAX, SWAP_LEGS_MIN,
+    TRANSACTION_KEYS_MAX, TRANSFERS_MAX,
 };
 use crate::types::{ChainKind, RequestId};
 
 use super::schemas::{
-    AmountIn, Base64, ClientOrderId, Name, NumberIn, OperationState, OrderType, Reference,
-    SelfTrade, Side, SignedIn, TimeIn, TimeInForce,
+    AmountIn, Base64, ClientOrderId, KeyAccountsIn, KeyName, KeyScope, Name, NumberIn,
+    OperationState, OrderType, Reference, SelfTrade, Side, SignedIn, TimeIn, TimeInForce,
 };
 
 // Attributes take literals only.
 const _: () = assert!(SWAP_LEGS_MIN == 2 && SWAP_LEGS_MAX == 16 && TRANSFERS_MAX == 16);
 const _: () = assert!(LINKS_PER_REQUEST_MAX == 64 && TRANSACTION_KEYS_MAX == 256);
-const _: () = assert!(BATCH_REQUESTS_MAX == 8_192);
+const _: () = assert!(BATCH_REQUESTS_MAX == 8_192 && KEY_NETWORKS_MAX == 32);
 
 /// A request that says no more than its id.
 #[derive(ToSchema)]
@@ -38,6 +38,35 @@ pub(super) struct OperationRequest {
     request_id: Option<RequestId>,
     #[schema(value_type = OperationState)]
     state: String,
+}
+
+/// An API key.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApiKeyRequest {
+    request_id: Option<RequestId>,
+    name: KeyName,
+    #[schema(min_items = 1)]
+    scopes: Vec<KeyScope>,
+    accounts: KeyAccountsIn,
+    /// Where it may be used from, as in `192.0.2.0/24`; from everywhere, if there are none.
+    #[schema(max_items = 32)]
+    networks: Option<Vec<String>>,
+    limits: Option<KeyLimitsRequest>,
+    /// An RFC 3339 time.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// How much may be asked with an API key; 0, or none, for no limit.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeyLimitsRequest {
+    requests_per_second: Option<NumberIn>,
+    /// Requests at once.
+    in_flight: Option<NumberIn>,
+    open_holds: Option<NumberIn>,
+    open_orders: Option<NumberIn>,
 }
 
 /// An asset.

@@ -17,9 +17,11 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::access::Scope;
 use crate::address::{Address, Link};
 use crate::config::{
-    ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, CLIENT_ORDER_ID_BYTES_MAX, REFERENCE_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ASSET_NAME_BYTES_MAX, CLIENT_ORDER_ID_BYTES_MAX, KEY_ACCOUNTS_MAX,
+    KEY_NAME_BYTES_MAX, REFERENCE_BYTES_MAX,
 };
 use crate::types::{
     AccountId, Amount, ChainId, ChainKind, Operation, RequestId, Resolution, Token,
@@ -90,6 +92,21 @@ values! {
     Name = json!({"type": "string", "minLength": 1, "maxLength": ASSET_NAME_BYTES_MAX,
         "pattern": "^[A-Za-z0-9._-]+$", "description": "The name of an asset or a market.",
         "examples": ["ETH", "USDC.eth", "ETH-SOL"]});
+    /// A name of an API key.
+    KeyName = json!({"type": "string", "minLength": 1, "maxLength": KEY_NAME_BYTES_MAX,
+        "pattern": "^[A-Za-z0-9_-]+$", "description": "The name of an API key.",
+        "examples": ["desk"]});
+    /// A scope of an API key.
+    KeyScope = words(Scope::ALL.map(Scope::name), "What an API key may ask for.");
+    /// The accounts of an API key.
+    KeyAccounts = json!({"description": "The accounts that an API key is for.", "oneOf": [
+        {"const": "all"}, {"type": "array", "items": reference("AccountId")}]});
+    /// The accounts of an API key, in a request.
+    KeyAccountsIn = json!({"description": "The accounts that an API key is for.", "oneOf": [
+        {"const": "all"},
+        {"type": "array", "maxItems": KEY_ACCOUNTS_MAX, "items": reference("NumberIn")}]});
+    /// How an API key is.
+    KeyState = words(["standing", "revoked"], "How an API key is.");
     /// Bytes.
     Base64 = json!({"type": "string", "contentEncoding": "base64",
         "description": "Bytes in base64 (RFC 4648, standard alphabet, padded)."});
@@ -206,6 +223,8 @@ impl Schemas {
         // Some refer to these where utoipa is not told so.
         self.of::<ChainId>();
         self.of::<Address>();
+        self.of::<AccountId>();
+        self.of::<NumberIn>();
         let mut finished = Map::new();
         let mut wanted = Vec::new();
         references(document, &mut wanted);

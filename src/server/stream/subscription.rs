@@ -50,6 +50,8 @@ pub(super) enum Cut {
     Gone,
     /// It answers no ping.
     Silent,
+    /// The key that it came with does not stand any more.
+    Refused(Problem),
     /// It speaks something else.
     Broken(String),
     /// It is too far behind; the market whose trades it has missed.
