@@ -240,7 +240,7 @@ fn what_cannot_be_read(judge: &mut Judge) {
         "/v1/markets/ETH-SOL/book?depth=0",
         "/v1/markets/ETH-SOL/trades?after=99999999",
         "/v1/orders",
-        "/v1/orders?account=1&status=filled",
+        "/v1/orders?account=1&status=done",
         "/v1/orders/x",
         "/v1/prepared/x",
         "/v1/withdrawals/x",
