@@ -271,7 +271,9 @@ fn every_call_was_answered(judge: &mut Judge) {
     judge.refused.insert("metrics".into());
     for (path, method, operation) in judge.operations() {
         let name = operation["operationId"].as_str().expect("a name");
-        assert!(judge.succeeded.contains(name), "{method} {path} was never answered with success");
+        // Streams are followed in `tests/streams`.
+        let done = judge.succeeded.contains(name) || operation["tags"][0] == "streams";
+        assert!(done, "{method} {path} was never answered with success");
         let statuses = operation["responses"].as_object().expect("responses").keys();
         let has_problem = statuses.into_iter().any(|status| status.starts_with('4'));
         let refused = judge.refused.contains(name);
