@@ -12,6 +12,8 @@ use super::process::Server;
 /// A client whose every answer must be described.
 pub struct Judge {
     client: Client,
+    /// The key that it asks with, once there is one.
+    pub token: Option<String>,
     pub document: Value,
     /// The components, with every object closed.
     components: Value,
@@ -32,7 +34,15 @@ impl Judge {
             schema["additionalProperties"] = false.into();
         }
         let (succeeded, refused) = (BTreeSet::new(), BTreeSet::new());
-        Self { client, document, components, validators: BTreeMap::new(), succeeded, refused }
+        Self {
+            client,
+            token: None,
+            document,
+            components,
+            validators: BTreeMap::new(),
+            succeeded,
+            refused,
+        }
     }
 
     pub fn get(&mut self, path: &str) -> Reply {
@@ -60,6 +70,8 @@ impl Judge {
         if body.is_some() {
             headers.push(("Content-Type", "application/json"));
         }
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let reply = self.client.send(method, path, &headers, text.as_bytes());
         self.judge(method, path, body, &reply);
         reply

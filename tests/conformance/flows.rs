@@ -240,7 +240,7 @@ fn what_cannot_be_read(judge: &mut Judge) {
         "/v1/markets/ETH-SOL/book?depth=0",
         "/v1/markets/ETH-SOL/trades?after=99999999",
         "/v1/orders",
-        "/v1/orders?account=1&status=filled",
+        "/v1/orders?account=1&status=done",
         "/v1/orders/x",
         "/v1/prepared/x",
         "/v1/withdrawals/x",
@@ -258,9 +258,22 @@ fn malformed(reply: &Reply) {
 fn every_call_was_answered(judge: &mut Judge) {
     assert!(judge.get("/metrics").text().contains("crosslatch_requests_total"));
     judge.get("/openapi.json").with(200);
+    let token = judge.token.take();
+    for (path, method, operation) in judge.operations() {
+        // Metrics are open here.
+        if operation["responses"]["401"].is_object() && path != "/metrics" {
+            let reply = judge.call(&method, &path.replace(['{', '}'], ""), None);
+            // Who fails too often does not hear why any more.
+            assert!([401, 429].contains(&reply.status), "{method} {path}: {}", reply.text());
+        }
+    }
+    judge.token = token;
+    judge.refused.insert("metrics".into());
     for (path, method, operation) in judge.operations() {
         let name = operation["operationId"].as_str().expect("a name");
-        assert!(judge.succeeded.contains(name), "{method} {path} was never answered with success");
+        // Streams are followed in `tests/streams`.
+        let done = judge.succeeded.contains(name) || operation["tags"][0] == "streams";
+        assert!(done, "{method} {path} was never answered with success");
         let statuses = operation["responses"].as_object().expect("responses").keys();
         let has_problem = statuses.into_iter().any(|status| status.starts_with('4'));
         let refused = judge.refused.contains(name);

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::thread::JoinHandle;
 
-use crosslatch::config::Limits;
+use crosslatch::config::{EdgeLimits, Limits};
 use crosslatch::engine::{Engine, Event};
 use crosslatch::market::levels::{LevelChange, Levels};
 use crosslatch::market::order::{
@@ -15,6 +16,7 @@ use crosslatch::market::order::{
 use crosslatch::market::{Market, MarketSpec, Settlement};
 use crosslatch::metrics::{self, Exporter};
 use crosslatch::request::{Command, OrderType, PlaceOrder, Request, Stands};
+use crosslatch::server::door::Door;
 use crosslatch::server::{self, App, Gate};
 use crosslatch::store::start_progress::StartProgress;
 use crosslatch::types::{CommitSeq, MarketId, RequestId};
@@ -50,8 +52,9 @@ impl Served {
         // One recorder a process.
         static EXPORTER: OnceLock<Exporter> = OnceLock::new();
         let exporter = EXPORTER.get_or_init(|| metrics::install().expect("the first")).clone();
-        let gate = Gate::new(Arc::new(StartProgress::default()), exporter.clone());
-        gate.open(App::new(engine.clone(), exporter, limits), 60_000);
+        let gate = Gate::new(Arc::new(StartProgress::default()), exporter.clone(), true);
+        let door = Door::new(Path::new("no-keys-here"), &EdgeLimits::default(), true);
+        gate.open(App::new(engine.clone(), exporter, limits, door), 60_000);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (stop, stopping) = oneshot::channel::<()>();
@@ -59,7 +62,9 @@ impl Served {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build().expect("threads");
             let stopping = async move { drop(stopping.await) };
-            runtime.block_on(server::serve(gate, listener, stopping)).expect("it serves");
+            runtime
+                .block_on(server::serve(gate, listener, None, &EdgeLimits::default(), stopping))
+                .expect("it serves");
         });
         Self { address, stop, thread }
     }

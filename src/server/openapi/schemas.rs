@@ -100,10 +100,10 @@ values! {
     KeyScope = words(Scope::ALL.map(Scope::name), "What an API key may ask for.");
     /// The accounts of an API key.
     KeyAccounts = json!({"description": "The accounts that an API key is for.", "oneOf": [
-        {"const": "all"}, {"type": "array", "items": reference("AccountId")}]});
+        {"type": "string", "enum": ["all"]}, {"type": "array", "items": reference("AccountId")}]});
     /// The accounts of an API key, in a request.
     KeyAccountsIn = json!({"description": "The accounts that an API key is for.", "oneOf": [
-        {"const": "all"},
+        {"type": "string", "enum": ["all"]},
         {"type": "array", "maxItems": KEY_ACCOUNTS_MAX, "items": reference("NumberIn")}]});
     /// How an API key is.
     KeyState = words(["standing", "revoked"], "How an API key is.");
