@@ -49,6 +49,14 @@ while [ "$SECONDS" -lt "$ends" ]; do
         "${cargo_test[@]}" --test isolation -- --nocapture --test-threads=1
     proof overload CROSSLATCH_SEED=$seed CROSSLATCH_OVERLOAD_SECONDS=120 \
         "${cargo_test[@]}" --test overload -- --nocapture --test-threads=1
+    proof book CROSSLATCH_SEED=$seed CROSSLATCH_OPERATIONS=20000000 \
+        "${cargo_test[@]}" --test book -- --nocapture
+    proof trading CROSSLATCH_SEED=$seed CROSSLATCH_REQUESTS=20000 \
+        "${cargo_test[@]}" --test trading -- --nocapture
+    proof streams CROSSLATCH_SEED=$seed CROSSLATCH_BATCHES=500 \
+        "${cargo_test[@]}" --test streams -- --nocapture
+    proof conformance CROSSLATCH_SEED=$seed CROSSLATCH_EXAMPLES=40 \
+        "${cargo_test[@]}" --test conformance -- --nocapture
     proof cores SEEDS=200000 "${cargo_test[@]}" --no-default-features --test cores -- --nocapture
     proof parsers CROSSLATCH_SEED=$seed CROSSLATCH_MUTATIONS=1000000 \
         "${cargo_test[@]}" --no-default-features --test fuzz -- --nocapture

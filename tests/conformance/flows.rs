@@ -42,6 +42,7 @@ fn flows_are_answered_as_the_document_says() {
     holds_end_once(judge);
     transactions_conflict(judge);
     orders_stand_and_end(judge);
+    the_venue_is_restricted(judge);
     what_is_not_there(judge);
     what_cannot_be_read(judge);
     every_call_was_answered(judge);
@@ -212,6 +213,19 @@ fn what_is_not_there(judge: &mut Judge) {
     }
 }
 
+fn the_venue_is_restricted(judge: &mut Judge) {
+    for (n, state, prepared) in
+        [(500, "halted", 409), (510, "cancel_only", 409), (520, "normal", 200)]
+    {
+        let switch = json!({"request_id": id(n), "state": state});
+        judge.post("/v1/operate", &switch).with(200);
+        assert_eq!(judge.get("/v1/operate").with(200)["state"], state);
+        let prepare = json!({"request_id": id(n + 1), "legs": legs("1")});
+        assert_eq!(judge.post("/v1/prepared", &prepare).status, prepared, "{state}");
+    }
+    judge.get(&format!("/v1/requests/{}", id(501))).problem(409, "restricted", "");
+}
+
 /// Of each call with a body, one that breaks a rule of form; and of what is read from a URL.
 fn what_cannot_be_read(judge: &mut Judge) {
     for (path, method, operation) in judge.operations() {
@@ -258,6 +272,8 @@ fn malformed(reply: &Reply) {
 fn every_call_was_answered(judge: &mut Judge) {
     assert!(judge.get("/metrics").text().contains("crosslatch_requests_total"));
     judge.get("/openapi.json").with(200);
+    judge.get("/v1/events?market=DOGE").problem(404, "unknown_market", "market");
+    malformed(&judge.get("/v1/stream"));
     let token = judge.token.take();
     for (path, method, operation) in judge.operations() {
         // Metrics are open here.

@@ -90,10 +90,11 @@ fn the_judge_is_strict() {
         answer[member] = value;
         assert!(judge.check("swap 200", &content["schema"], &answer).is_err(), "{member}");
     }
-    let refused = &swap["responses"]["422"]["content"]["application/problem+json"]["schema"];
+    let (.., outcome) = judge.named("getOutcome");
+    let refused = &outcome["responses"]["422"]["content"]["application/problem+json"]["schema"];
     let mut problem = serde_json::json!({"status": "rejected", "title": "", "detail": "",
         "code": "not_linked"});
-    assert_eq!(judge.check("swap 422", refused, &problem), Ok(()));
+    assert_eq!(judge.check("outcome 422", refused, &problem), Ok(()));
     problem["code"] = "conflict".into();
-    assert!(judge.check("swap 422", refused, &problem).is_err(), "another status' code");
+    assert!(judge.check("outcome 422", refused, &problem).is_err(), "another status' code");
 }

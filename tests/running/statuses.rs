@@ -43,6 +43,7 @@ fn settling() -> Vec<String> {
         line("order buy 2 ETH-SOL 1 --price 1"),
         format!("order show {}", id(5)),
         line("order list 1"),
+        line("orders --account 1"),
         format!("amend {} --price 21", id(5)),
         format!("cancel {}", id(5)),
         line("cancel-all 2"),
@@ -54,6 +55,11 @@ fn settling() -> Vec<String> {
         line("balance 1"),
         line("history 1"),
         line("key a"),
+        line("operate cancel_only"),
+        line("operate"),
+        line("operate normal"),
+        // Of which there is one: a line each is printed.
+        line("events --kind transaction"),
         line("status"),
         line("watch --once --interval 10ms"),
     ]
@@ -85,6 +91,8 @@ fn refused() -> Vec<String> {
         line("balance 9"),
         line("history 9"),
         line("key a --at 999"),
+        line("orders --account 9"),
+        line("events --market NO"),
     ]
 }
 
@@ -162,6 +170,8 @@ fn beside_the_server(dir: &Path, busy: SocketAddr) -> Vec<(String, i32)> {
         row("config exmple".into(), 2),
         row("completions fish".into(), 0),
         row("completions fsh".into(), 2),
+        row("openapi".into(), 0),
+        row("openapi --no-such-flag".into(), 2),
         row("man".into(), 0),
         row("man --dir /dev/null/x".into(), 4),
         row("man --dr x".into(), 2),

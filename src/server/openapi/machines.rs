@@ -44,10 +44,12 @@ pub fn livez(call: &mut About<'_>) {
 }
 
 pub fn readyz(call: &mut About<'_>) {
-    call.named(TAG, "readyz", "Whether new work may be sent here", "");
+    let says = "While it recovers, `status` is `recovering`, or `stopping` if it is to stop, and `phase`, \
+                `blocks_done` and `blocks_total` say how far it is.";
+    call.named(TAG, "readyz", "Whether new work may be sent here", says);
     let status = call.schemas.of::<Status>();
     call.answers(200, "It may.", status);
-    call.refuses(&["stopped"]);
+    call.refuses(&["stopped", "recovering"]);
 }
 
 pub fn version(call: &mut About<'_>) {
@@ -65,4 +67,5 @@ pub fn metrics(call: &mut About<'_>) {
 pub fn openapi(call: &mut About<'_>) {
     call.named(TAG, "openapi", "This document", "");
     call.answers(200, "An OpenAPI document.", json!({"type": "object"}));
+    call.refuses(&["recovering"]);
 }

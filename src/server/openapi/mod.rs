@@ -59,13 +59,15 @@ use schemas::{Schemas, reference};
 /// What the examples are, in the order in which they work.
 const EXAMPLES: &str = include_str!("examples.json");
 /// Of every call that the engine answers.
-const ENGINE: [&str; 3] = ["overloaded", "stopped", "storage"];
+const ENGINE: [&str; 4] = ["overloaded", "recovering", "stopped", "storage"];
+/// Of every call that may have to look into the journal, an old part of which is in the archive.
+const JOURNAL: &str = "archive_unavailable";
 /// Of every call with a body.
 const BODY: [&str; 4] = ["malformed", "timeout", "body_too_large", "unsupported_media_type"];
 /// Of a signed request whose body is read at the door, so many of these: of all but what it means.
 const SIGNED_CODES: usize = 3;
 /// Answers of more codes are no other call's.
-const SHARED_CODES_MAX: usize = 2;
+const SHARED_CODES_MAX: usize = 4;
 /// The tag of what does not end by itself: not for those who try every call.
 const STREAMS: &str = "streams";
 
@@ -154,7 +156,7 @@ another request is `request_id_reused`. Amounts and seqs are decimal strings or 
 decimal strings in answers. Fields and parameters that are not named here are refused.
 
 Whatever is refused or fails is a `Problem` (RFC 9457) with a stable `code`. After `conflict` or \
-`lock_timeout`, try again under a new id. `malformed` and `overloaded` leave no trace. `stopped` means \
+`lock_timeout`, try again under a new id. `malformed`, `overloaded` and `recovering` leave no trace. `stopped` means \
 that the outcome is not known yet: ask again by request id.
 
 From the first API key on every call but those of health needs one, with the scope that stands at its \
@@ -246,6 +248,8 @@ impl<'a> About<'a> {
         let description = "The `request_id`, where the body does not say it.";
         self.parameter("header", "Idempotency-Key", description, schema);
         self.codes.extend(["malformed", "request_id_reused", "forbidden", "restricted"]);
+        // What its id came to before may be that long ago.
+        self.codes.push(JOURNAL);
         self.codes.extend(ENGINE);
     }
 

@@ -118,6 +118,7 @@ pub fn swap_batch(call: &mut About<'_>) {
     let either = json!({"anyOf": [reference("SwapReceipt"), reference("Problem")]});
     call.answers(200, "One answer each, in the order of the swaps.", results(either));
     call.refuses(&super::ENGINE);
+    call.refuses(&[super::JOURNAL]);
 }
 
 /// `{results: [...]}`.
@@ -146,6 +147,7 @@ fn outcome(call: &mut About<'_>) {
     call.part::<RequestId>("request_id", "The id that it was sent under.");
     let any: Vec<Value> = RECEIPTS.into_iter().map(reference).collect();
     call.refuses(&super::ENGINE);
+    call.refuses(&[super::JOURNAL]);
     let pending = call.schemas.of::<PendingBody>();
     call.answers(200, "The receipt: it happened, and is on disk.", json!({"anyOf": any}));
     call.answers(202, "It was taken and is not decided yet.", pending);
@@ -185,7 +187,7 @@ pub fn get_prepared(call: &mut About<'_>) {
     call.named(TAG, "getPrepared", "What became of a prepared swap", "");
     call.part::<Token>("token", "The prepared swap.");
     call.gives::<PreparedBody>("The prepared swap.");
-    call.refuses(&["unknown_token"]);
+    call.refuses(&["unknown_token", super::JOURNAL]);
 }
 
 pub fn transact(call: &mut About<'_>) {
@@ -240,6 +242,7 @@ pub fn get_history(call: &mut About<'_>) {
     call.query("limit", "How many changes, about.", limit);
     call.gives::<HistoryBody>("A page.");
     call.refuses(&["unknown_account", "unknown_asset", "history_expired"]);
+    call.refuses(&[super::JOURNAL]);
 }
 
 pub fn audit(call: &mut About<'_>) {

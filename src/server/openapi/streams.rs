@@ -26,6 +26,7 @@ pub fn get_events(call: &mut About<'_>) {
     call.query("follow", says, json!({"enum": ["true", "false"], "default": "true"}));
     call.streams("text/event-stream", "The events.");
     call.refuses(&["unknown_market", "history_expired", "overloaded", "stopped", "storage"]);
+    call.refuses(&["recovering"]);
 }
 
 pub fn get_stream(call: &mut About<'_>) {
@@ -38,5 +39,5 @@ pub fn get_stream(call: &mut About<'_>) {
          protocol.",
     );
     call.switches("From now on, frames of the WebSocket protocol.");
-    call.refuses(&["malformed", "overloaded"]);
+    call.refuses(&["malformed", "overloaded", "recovering"]);
 }

@@ -93,7 +93,7 @@ pub fn get_trades(call: &mut About<'_>) {
         "default": books::LIMIT});
     call.query("limit", "How many trades.", limit);
     call.gives::<TradesBody>("A page.");
-    call.refuses(&["unknown_market"]);
+    call.refuses(&["unknown_market", super::JOURNAL]);
 }
 
 pub fn place_order(call: &mut About<'_>) {
@@ -163,7 +163,7 @@ fn whose(call: &mut About<'_>) {
 }
 
 pub fn list_orders(call: &mut About<'_>) {
-    let says = "Newest first, as far back as history goes.";
+    let says = "Newest first, all that were ever placed, as of the `seq` that is named.";
     call.named(TAG, "listOrders", "An account's orders", says);
     whose(call);
     let status = json!({"type": "string", "enum": standing::STATUSES});
@@ -174,12 +174,12 @@ pub fn list_orders(call: &mut About<'_>) {
         "default": standing::LIMIT});
     call.query("limit", "How many orders.", limit);
     call.gives::<OrdersBody>("The orders.");
-    call.refuses(&["unknown_account", "unknown_market"]);
+    call.refuses(&["unknown_account", "unknown_market", super::JOURNAL]);
 }
 
 pub fn get_order(call: &mut About<'_>) {
     call.named(TAG, "getOrder", "How an order stands, or how it ended", "");
     call.part::<RequestId>("id", "The order's id.");
     call.gives::<StandingBody>("The order.");
-    call.refuses(&["unknown_order"]);
+    call.refuses(&["unknown_order", super::JOURNAL]);
 }

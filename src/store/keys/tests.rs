@@ -1,4 +1,4 @@
-//! Keys come back as they were, and stand in the order that scans rely on.
+//! Keys are pinned byte by byte, sort as what they mean does, and are read back as they were written.
 
 use proptest::prelude::*;
 
