@@ -14,6 +14,7 @@ mod people;
 mod process;
 
 mod credentials;
+mod grpc;
 mod keys;
 mod limits;
 mod reads;
