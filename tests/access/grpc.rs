@@ -72,7 +72,7 @@ async fn a_call_needs_a_key_with_its_scope_for_its_accounts() {
     // Who was refused at the door left no trace: the same id is free.
     let receipt = exchange.swap(with(&trader, swap(901, 1, 2))).await.expect("its first time");
     assert_eq!(receipt.into_inner().api_key, "trader");
-    let mut forged = trader.reveal().to_string();
+    let mut forged = trader.reveal();
     let last = forged.pop().expect("not empty");
     forged.push(if last == 'A' { 'B' } else { 'A' });
     let mut request = Request::new(balances(1));

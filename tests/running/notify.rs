@@ -41,7 +41,7 @@ fn ready_comes_after_recovery_and_stopping_before_the_end() {
         let server = start();
         assert_eq!(told(&socket), "STATUS=recovering");
         let ready = told(&socket);
-        let expected = format!("READY=1\nSTATUS=ready on http://{} (data ", server.address);
+        let expected = format!("READY=1\nSTATUS=ready on http://{} and grpc://", server.address);
         assert!(ready.starts_with(&expected) && ready.ends_with(&format!("seq {seq})")), "{ready}");
         // It turns: the watchdog hears of it again and again.
         for _ in 0..3 {

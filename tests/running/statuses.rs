@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::completions::subcommands;
 use super::people::{self, BOB_EVM, BOB_SOL, id};
 use super::process::Server;
@@ -54,7 +56,7 @@ fn settling() -> Vec<String> {
         format!("receipt {}", id(5)),
         line("balance 1"),
         line("history 1"),
-        line("key a"),
+        line("value a"),
         line("operate cancel_only"),
         line("operate"),
         line("operate normal"),
@@ -90,10 +92,47 @@ fn refused() -> Vec<String> {
         format!("receipt {}", id(99)),
         line("balance 9"),
         line("history 9"),
-        line("key a --at 999"),
+        line("value a --at 999"),
         line("orders --account 9"),
         line("events --market NO"),
     ]
+}
+
+/// Commands about keys that settle in that order, on a server with the key `first`.
+fn about_keys() -> Vec<String> {
+    [
+        "key create desk --scope read,trade --account 1 --account 2",
+        "key list",
+        "key show desk",
+        "key rotate desk",
+        "key revoke desk",
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+#[test]
+fn commands_about_keys_end_as_they_should() {
+    let data = tempfile::tempdir().expect("a directory");
+    let directory = data.path().display();
+    let scopes = "--scope read,trade,transfer,operate --all-accounts";
+    let made = run(&format!("key create first {scopes} --json --data {directory}")).with(0);
+    let made: Value = serde_json::from_str(&made.out).expect("one object");
+    let token = made["token"].as_str().expect("a token");
+    let server = Server::start(data.path());
+    let at = format!("--key {token} --url http://{}", server.address);
+    for line in about_keys() {
+        let said = run(&format!("{line} --json {at}")).with(0);
+        assert!(serde_json::from_str::<Value>(&said.out).is_ok(), "{line}: {said:?}");
+        assert_eq!(run(&format!("{line} --key {token} --url {NOBODY}")).status, 4, "{line}");
+        assert_eq!(run(&format!("{line} --no-such-flag")).status, 2, "{line}");
+    }
+    assert_eq!(run(&format!("key show nobody {at}")).status, 1);
+    assert_eq!(
+        run(&format!("balance 1 --url http://{}", server.address)).status,
+        1,
+        "without a key"
+    );
 }
 
 #[test]
@@ -222,7 +261,8 @@ fn commands_beside_the_server_end_as_they_should() {
 fn no_command_is_left_out() {
     let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
     let beside = beside_the_server(Path::new("x"), nowhere);
-    let lines = settling().into_iter().chain(beside.into_iter().map(|(line, _)| line));
+    let lines =
+        settling().into_iter().chain(about_keys()).chain(beside.into_iter().map(|(line, _)| line));
     let lines: Vec<String> = lines.collect();
     let tried = |name: &String| lines.iter().any(|line| line.starts_with(name.as_str()));
     let left: BTreeSet<String> = subcommands().into_iter().filter(|name| !tried(name)).collect();
