@@ -6,7 +6,8 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use crosslatch::clock::{Clock, SystemClock};
 
@@ -16,6 +17,9 @@ use super::venue::*;
 
 /// Callers that are to notice nothing.
 const CALLERS: u64 = 16;
+
+/// Between two bytes of a slow client.
+const PACE: Duration = Duration::from_millis(10);
 
 struct Load {
     idle: usize,
@@ -59,18 +63,18 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 /// While threads feed heads and bodies byte by byte, and read no answer.
 fn beside_slow(venue: &Venue, load: &Load, ids: &mut u64) -> u64 {
-    let done = AtomicBool::new(false);
+    let (done, until_done) = mpsc::sync_channel(0);
     std::thread::scope(|scope| {
-        scope.spawn(|| drip(venue, load.slow, &done));
+        scope.spawn(move || drip(venue, load.slow, &until_done));
         let measured = p99_micros(venue, load, ids);
-        done.store(true, Ordering::Release);
+        drop(done);
         measured
     })
 }
 
 /// Writes a byte to each in turn: half of them a head that never ends, half of them a long body, of
 /// somebody who may send one.
-fn drip(venue: &Venue, slow: usize, done: &AtomicBool) {
+fn drip(venue: &Venue, slow: usize, done: &Receiver<()>) {
     let mut streams: Vec<TcpStream> = (0..slow).map(|_| connect(venue.server.address)).collect();
     let token = venue.operator.reveal();
     let body = format!(
@@ -81,12 +85,12 @@ fn drip(venue: &Venue, slow: usize, done: &AtomicBool) {
         let head = if n % 2 == 0 { "GET /livez HTTP/1.1\r\nX-Slow: " } else { &*body };
         stream.write_all(head.as_bytes()).expect("it listens");
     }
-    while !done.load(Ordering::Acquire) {
+    // Faster, and it would be a flood.
+    while done.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
         for stream in &mut streams {
             // Whom the server has turned away is slow no more.
             let _ = stream.write_all(b"a");
         }
-        std::thread::yield_now();
     }
 }
 

@@ -168,6 +168,16 @@ impl Report {
             return Ok(());
         };
         let word = if verdict.is_verified() { "yes" } else { "NO" };
+        if verdict.accounts_compared == 0 {
+            // Of a server that is not ours to stop, what it says itself.
+            writeln!(
+                f,
+                "verified     {word}: by the server's own audit {} balances add up to the supply, and it has \
+                 settled what was answered",
+                grouped(verdict.balances_summed),
+            )?;
+            return verdict.wrong.iter().try_for_each(|wrong| writeln!(f, "             {wrong}"));
+        }
         let of_mode = match self.orders {
             Some(_) => format!("{} answers are what they were", grouped(verdict.answers_compared)),
             None => "nothing is held".to_owned(),
