@@ -67,7 +67,7 @@ pub fn judge(plans: &[Plan], mut node: Node) -> Figures {
             scope.spawn(move || ask_once_more(plan, runtime))
         };
         let asked: Vec<_> = plans.iter().map(ask).collect();
-        let joined = asked.into_iter().map(|it| it.join());
+        let joined = asked.into_iter().map(std::thread::ScopedJoinHandle::join);
         joined.map(|asked| asked.unwrap_or_else(|why| std::panic::resume_unwind(why))).collect()
     });
     let (mut figures, mut told) = (Figures::default(), Vec::new());
