@@ -74,7 +74,7 @@ fn request(target: &Target, rng: &mut SmallRng, is_last: bool) -> Vec<u8> {
     if !call.body.is_null() && rng.random_bool(0.6) {
         body = spoil(rng, &call.body);
     } else if rng.random_bool(0.05) {
-        body = vec![b'x'; length(rng, 22)];
+        body = vec![b'x'; length(rng, 25)];
     }
     let (mut method, mut path) = (call.method.into_bytes(), call.target.into_bytes());
     if rng.random_bool(0.1) {

@@ -135,7 +135,7 @@ fn whatever_is_sent_the_server_lives_and_serves_the_others() {
     for hoped in ["http 200", "http 400", "http 401", "h2 200", "grpc Ok", "ws open"] {
         assert!(tally.count(hoped) > 0, "{hoped}: never, so it was not tested");
     }
-    for feared in ["http 500", "h2 500", "grpc Unknown"] {
+    for feared in ["http 500", "h2 500", "grpc Unknown", "grpc Internal"] {
         assert_eq!(tally.count(feared), 0, "{feared}");
     }
 }

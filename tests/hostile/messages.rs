@@ -11,9 +11,10 @@ use prost::bytes::{Buf, BufMut};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use tokio_stream::iter;
-use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::Tally;
 use crate::mutate::{length, one, shake};
@@ -119,43 +120,64 @@ impl Decoder for Raw {
 pub fn attack(target: &Target, rng: &mut SmallRng, tally: &Tally) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let endpoint = endpoint(&format!("grpc://{}", target.grpc)).expect("an address");
-        let channel = endpoint.connect().await.expect("the server listens");
+        let channel = connect(target).await;
         let count = length(rng, 8);
         let mut bytes = 0;
         for _ in 0..count {
-            let (method, message) = spoilt(rng);
-            bytes += message.iter().map(Vec::len).sum::<usize>();
-            let mut request = tonic::Request::new(iter(message));
-            if let Some(bearer) = &target.bearer
-                && rng.random_bool(0.8)
-            {
-                let value = bearer.parse().expect("it can be sent");
-                request.metadata_mut().insert("authorization", value);
-            }
-            let mut grpc = Grpc::new(channel.clone());
-            if grpc.ready().await.is_err() {
-                return;
-            }
-            let path = format!("/crosslatch.v1.Exchange/{method}");
-            let path = PathAndQuery::try_from(path).expect("a path");
-            let code = match grpc.streaming(request, path, Raw).await {
-                Err(status) => status.code(),
-                Ok(answers) => {
-                    let mut answers = answers.into_inner();
-                    loop {
-                        match answers.message().await {
-                            Ok(Some(_)) => {}
-                            Ok(None) => break tonic::Code::Ok,
-                            Err(status) => break status.code(),
-                        }
-                    }
-                }
-            };
-            tally.heard(&format!("grpc {code:?}"));
+            let (method, messages) = spoilt(rng);
+            bytes += messages.iter().map(Vec::len).sum::<usize>();
+            let bearer = target.bearer.as_deref().filter(|_| rng.random_bool(0.8));
+            let told = call(&channel, method, messages, bearer).await;
+            tally.heard(&format!("grpc {:?}", told.map_or_else(|told| told.code(), |()| Code::Ok)));
         }
         tally.sent(count, bytes);
     });
+}
+
+async fn connect(target: &Target) -> Channel {
+    let endpoint = endpoint(&format!("grpc://{}", target.grpc)).expect("an address");
+    endpoint.connect().await.expect("the server listens")
+}
+
+/// A call with these messages, to its end.
+async fn call(
+    channel: &Channel,
+    method: &str,
+    messages: Vec<Vec<u8>>,
+    bearer: Option<&str>,
+) -> Result<(), Status> {
+    let mut request = tonic::Request::new(iter(messages));
+    if let Some(bearer) = bearer {
+        let value = bearer.parse().expect("it can be sent");
+        request.metadata_mut().insert("authorization", value);
+    }
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.map_err(|lost| Status::unavailable(lost.to_string()))?;
+    let path = format!("/crosslatch.v1.Exchange/{method}");
+    let path = PathAndQuery::try_from(path).expect("a path");
+    let mut answers = grpc.streaming(request, path, Raw).await?.into_inner();
+    while answers.message().await?.is_some() {}
+    Ok(())
+}
+
+/// It is the client's fault, and is not to be sent again: so it says `malformed`, not `INTERNAL`.
+#[tokio::test]
+async fn what_is_no_message_is_malformed() {
+    let target = Target::open();
+    let channel = connect(&target).await;
+    let unread = [b"\x1A\x03\xFF\xC0\xAF".to_vec(), vec![0x0B; 300], vec![0; 17 << 20]];
+    for message in unread {
+        for method in ["Swap", "Submit"] {
+            let told = call(&channel, method, vec![message.clone()], None).await;
+            let told = told.expect_err("it is no message");
+            assert_eq!(told.code(), Code::InvalidArgument, "{method}: {told:?}");
+            let problem = proto::rich::problem(&told).expect("a problem in the status");
+            assert_eq!((&*problem.code, &*problem.field), ("malformed", "message"), "{problem:?}");
+        }
+    }
+    let none = call(&channel, "Swap", Vec::new(), None).await.expect_err("there is no message");
+    assert_eq!(none.code(), Code::InvalidArgument, "{none:?}");
+    target.end();
 }
 
 /// A method, and what it is sent: one message, or several where it takes several.

@@ -22,26 +22,31 @@ const STORE_BYTES: u64 = 256 * MIB;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// One server's memory, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Memory {
-    start: u64,
     peak: u64,
-    end: u64,
+    /// The first, and whenever twice as much time had passed.
+    seen: Vec<u64>,
 }
 
 /// Looks every now and then until the time is over.
 pub fn memory(targets: &[Target], tally: &Tally) -> Vec<Memory> {
-    let mut all: Vec<Memory> = targets
-        .iter()
-        .map(|target| {
-            let now = resident(target.pid());
-            Memory { start: now, peak: now, end: now }
-        })
-        .collect();
-    while tally.goes_on() {
+    let first = |target: &Target| {
+        let now = resident(target.pid());
+        Memory { peak: now, seen: vec![now] }
+    };
+    let mut all: Vec<Memory> = targets.iter().map(first).collect();
+    for look in 1_u64.. {
+        let goes_on = tally.goes_on();
         for (memory, target) in all.iter_mut().zip(targets) {
-            memory.end = resident(target.pid());
-            memory.peak = memory.peak.max(memory.end);
+            let now = resident(target.pid());
+            memory.peak = memory.peak.max(now);
+            if look.is_power_of_two() || !goes_on {
+                memory.seen.push(now);
+            }
+        }
+        if !goes_on {
+            break;
         }
         let _ = after(EVERY).recv();
     }
@@ -57,15 +62,15 @@ impl Memory {
             + GRPC_MESSAGE_BYTES_MAX as u64
             + edge.head_bytes_max as u64
             + MIB;
-        let bound = self.start + BODIES_BYTES + STORE_BYTES + connections as u64 * one;
+        let bound = self.seen[0] + BODIES_BYTES + STORE_BYTES + connections as u64 * one;
         assert!(self.peak <= bound, "{self}, and {} MiB are the bound", bound / MIB);
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [start, peak, end] = [self.start, self.peak, self.end].map(|bytes| bytes / MIB);
-        write!(f, "{start} MiB at first, {peak} at most, {end} in the end")
+        let seen: Vec<u64> = self.seen.iter().map(|bytes| bytes / MIB).collect();
+        write!(f, "{} MiB at most, {seen:?} from first to last", self.peak / MIB)
     }
 }
 

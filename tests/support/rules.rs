@@ -307,7 +307,9 @@ impl Oracle {
     fn has_no_room(&self, caller: Caller, command: &Command) -> bool {
         let limits = &self.limits;
         let max = self.callers.open_holds(caller).unwrap_or(usize::MAX);
-        let full = |account| self.open_of(account) >= limits.holds_per_account_max.min(max);
+        let max = max.min(limits.holds_per_account_max);
+        // To count one account's takes long where many are open.
+        let full = |account| self.open.len() >= max && self.open_of(account) >= max;
         self.open.len() >= limits.holds_max || self.takes(command).any(|key| full(key.account))
     }
 

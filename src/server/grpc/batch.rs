@@ -91,7 +91,7 @@ async fn take(
         let batch = match next {
             Ok(Some(batch)) => batch,
             Ok(None) => return,
-            Err(broken) => return place.send(Taken::End(broken)),
+            Err(broken) => return place.send(Taken::End(problem::of_reading(broken))),
         };
         let found = batch.requests.len();
         if found > BATCH_REQUESTS_MAX {

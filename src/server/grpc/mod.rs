@@ -22,6 +22,7 @@ mod words;
 use std::io;
 use std::net::TcpListener;
 
+use axum::middleware::map_response;
 use tokio::sync::watch;
 use tonic::service::Routes;
 
@@ -66,7 +67,7 @@ pub async fn serve(
             health.clear_service_status(service).await;
         }
     };
-    let router = services.into_axum_router();
+    let router = services.into_axum_router().layer(map_response(problem::of_answer));
     connections::serve(router, listener, tls, limits, stop).await
 }
 

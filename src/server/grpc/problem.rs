@@ -3,10 +3,12 @@
 //! The status' details are what `google.rpc.Status` says they are, so that every language's library
 //! of rich errors finds the problem in them.
 
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tonic::{Code, Status};
 
+use crate::error::Malformed;
 use crate::proto;
 use crate::server::problem::Problem;
 use crate::types::{AccountId, Amount, ChainId};
@@ -15,6 +17,28 @@ use crate::types::{AccountId, Amount, ChainId};
 pub(super) fn status(problem: &Problem) -> Status {
     let shown = shown(problem);
     proto::rich::status(status_code(&shown.code), &shown)
+}
+
+/// What the library says of a request that it could not even take apart (bytes that are no message, a frame
+/// that is none, a message that is too long) is the client's fault: not `INTERNAL`, which is an alarm,
+/// nor without a problem, which asks to send the same again. Any other status stays as it is.
+pub(super) fn of_reading(status: Status) -> Status {
+    let is_unread = matches!(status.code(), Code::Internal | Code::OutOfRange);
+    if !is_unread || !status.details().is_empty() {
+        return status;
+    }
+    let why = format!("cannot be read: {}", status.message());
+    self::status(&Malformed::new("message", why).into())
+}
+
+/// The same of an answer that says in its head how a call ended.
+pub(super) async fn of_answer(answer: Response) -> Response {
+    match Status::from_header_map(answer.headers()) {
+        Some(status) if status.code() != Code::Ok && status.details().is_empty() => {
+            of_reading(status).into_http()
+        }
+        _ => answer,
+    }
 }
 
 /// As the proto file's table has it.
