@@ -43,6 +43,10 @@ while [ "$SECONDS" -lt "$ends" ]; do
         "${cargo_test[@]}" --test crash power -- --nocapture
     proof points CROSSLATCH_SEED=$seed \
         "${cargo_test[@]}" --features faults --test crash points -- --nocapture
+    proof campaign CROSSLATCH_SEED=$seed CROSSLATCH_CAMPAIGN_SECONDS=120 \
+        "${cargo_test[@]}" --test campaign -- --nocapture
+    proof hostile CROSSLATCH_SEED=$seed CROSSLATCH_HOSTILE_SECONDS=120 \
+        "${cargo_test[@]}" --test hostile -- --nocapture
     proof disk CROSSLATCH_SEED=$seed CROSSLATCH_FAULTS=50 CROSSLATCH_DAMAGED=50 \
         "${cargo_test[@]}" --test disk -- --nocapture
     proof isolation CROSSLATCH_SEED=$seed CROSSLATCH_TRANSACTIONS=100000 CROSSLATCH_KILLS=20 \
