@@ -14,8 +14,9 @@ use crate::target::Target;
 
 /// How long an answer is waited for that may never come.
 const PATIENCE: Duration = Duration::from_millis(80);
-/// Of answers, so much is read.
+/// Of answers, so much is read, in so many pieces: a stream of events has no end.
 const READ_BYTES_MAX: usize = 1 << 20;
+const READS_MAX: usize = 64;
 
 type Headers = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -52,10 +53,11 @@ pub fn converse(address: SocketAddr, rng: &mut SmallRng, bytes: &[u8]) -> Vec<u8
         return heard;
     }
     let mut buffer = vec![0; 1 << 16];
-    while heard.len() < READ_BYTES_MAX
-        && let Ok(read @ 1..) = stream.read(&mut buffer)
-    {
-        heard.extend_from_slice(&buffer[..read]);
+    for _ in 0..READS_MAX {
+        match stream.read(&mut buffer) {
+            Ok(read @ 1..) if heard.len() < READ_BYTES_MAX => heard.extend(&buffer[..read]),
+            _ => break,
+        }
     }
     heard
 }
@@ -214,7 +216,8 @@ fn announced(rng: &mut SmallRng, right: usize) -> Vec<u8> {
 
 fn chunks(rng: &mut SmallRng, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let size = length(rng, 14).max(1);
+    // Of a long body not too many, as some have long lines of their own.
+    let size = length(rng, 14).max(body.len() / 256).max(1);
     for chunk in body.chunks(size) {
         let length = chunk.len();
         let line = match rng.random_range(0..60) {
