@@ -12,6 +12,9 @@ mod people;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "no server here runs on a small disk")]
 mod process;
+#[path = "../streams/source.rs"]
+#[expect(dead_code, reason = "streams are read here to their end, and no further")]
+mod sse;
 
 mod credentials;
 mod grpc;
@@ -21,5 +24,6 @@ mod reads;
 mod routes;
 mod signatures;
 mod slow;
+mod streams;
 mod tls;
 mod venue;

@@ -60,8 +60,7 @@ async fn admit(
     peer: &Peer,
 ) -> Result<Admitted, Problem> {
     let door = app.door();
-    let is_open = need == Need::Public || need == Need::Metrics && door.metrics_open;
-    if is_open {
+    if door.is_open_to_all(need) {
         return Ok((Visitor::ANYBODY, None));
     }
     let told = |refused: Refused| {
