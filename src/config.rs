@@ -61,6 +61,9 @@ pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
 pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bodies of signed requests, all together, that are read before their signatures can be judged; beyond
+/// that, such requests are `overloaded`. Whoever has no key takes no more of the server's memory than this.
+pub const UNPROVEN_BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A request that takes as long is worth a line in the log, unless the operator says otherwise.
 pub const SLOW_REQUEST_MS: u64 = 1_000;
 

@@ -16,10 +16,13 @@ mod process;
 #[expect(dead_code, reason = "streams are read here to their end, and no further")]
 mod sse;
 
+mod bodies;
 mod credentials;
 mod grpc;
+mod http2;
 mod keys;
 mod limits;
+mod load;
 mod reads;
 mod routes;
 mod signatures;
