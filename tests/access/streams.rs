@@ -65,7 +65,7 @@ async fn over_grpc_it_is_told_the_same() {
         let venue = Venue::open();
         let token = busy(&venue).token;
         let told = events(&venue, &token, "follow=false").rest();
-        let seqs: Vec<u64> = told.iter().map(|told| told.seq()).collect();
+        let seqs: Vec<u64> = told.iter().map(super::sse::Told::seq).collect();
         (venue, token, seqs)
     });
     let mut exchange = exchange(&venue).await;
