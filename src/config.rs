@@ -61,6 +61,9 @@ pub const ARCHIVE_SEGMENTS_OPEN_MAX: usize = 8;
 pub const ARCHIVE_AFTER_SECS_MAX: u64 = 100 * 366 * 24 * 3_600;
 /// Longest body of an HTTP request.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bodies of signed requests, all together, that are read before their signatures can be judged; beyond
+/// that, such requests are `overloaded`. Whoever has no key takes no more of the server's memory than this.
+pub const UNPROVEN_BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A request that takes as long is worth a line in the log, unless the operator says otherwise.
 pub const SLOW_REQUEST_MS: u64 = 1_000;
 
@@ -72,6 +75,10 @@ pub const STREAM_TURN_BYTES_MAX: usize = 256 * 1024;
 pub const STREAM_PROGRESS_EVENTS: u64 = 10_000;
 /// How long a stream says nothing at most while there is nothing to say.
 pub const STREAM_KEEP_ALIVE_MS: u64 = 15_000;
+/// How long a client may take nothing of what a stream of events has for it.
+pub const STREAM_STALL_MS_MAX: u64 = 75_000;
+/// Bytes of events in one message over gRPC, unless one alone has more.
+pub const STREAM_PAGE_BYTES: usize = 1024 * 1024;
 /// How long a client may take to take one message of market data.
 pub const STREAM_SEND_MS_MAX: u64 = 30_000;
 /// How long a client that is told goodbye may take to say so itself.

@@ -21,12 +21,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
 
 use crate::config::{CLIENT_BACKOFF_MS, CLIENT_BATCHES_IN_FLIGHT_MAX};
 use crate::proto;
 use crate::proto::answer::Outcome;
-use crate::proto::exchange_client::ExchangeClient;
+
+use super::access::Exchange;
 
 /// A request on its way.
 pub(super) struct Item {
@@ -38,7 +38,7 @@ pub(super) struct Item {
 
 /// Sends what is queued, on one connection.
 pub(super) struct Worker {
-    client: ExchangeClient<Channel>,
+    client: Exchange,
     queue: mpsc::Receiver<Item>,
     batch_requests_max: usize,
     /// What goes again, oldest first.
@@ -58,7 +58,7 @@ enum Ended {
 impl Worker {
     /// Sends on that connection what comes through the queue.
     pub(super) fn new(
-        client: ExchangeClient<Channel>,
+        client: Exchange,
         queue: mpsc::Receiver<Item>,
         batch_requests_max: usize,
     ) -> Self {
@@ -220,7 +220,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next pause.
-    fn pause(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    pub(super) fn pause(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let millis = self.millis();
         Box::pin(async move {
             // It never comes: only the time passes.

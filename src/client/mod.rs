@@ -25,9 +25,14 @@
 //! # }
 //! ```
 //!
-//! Everything else that the service offers is at [`Client::exchange`].
+//! [`Client::events`] follows everything that happens, [`Client::market_data`] books and trades; both go on over
+//! lost connections and restarts, with nothing skipped and nothing twice. Everything else that the service
+//! offers is at [`Client::exchange`].
 
+pub mod access;
+mod events;
 mod gather;
+mod market_data;
 mod request;
 
 use std::collections::hash_map::RandomState;
@@ -38,16 +43,19 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{BATCH_REQUESTS_MAX, GRPC_CONNECTION_WINDOW_BYTES, GRPC_STREAM_WINDOW_BYTES};
+use crate::config::BATCH_REQUESTS_MAX;
 use crate::proto;
 use crate::types::{AccountId, RequestId};
 
 pub use crate::proto::answer::Outcome;
 pub use crate::proto::exchange_client::ExchangeClient;
+pub use access::{Access, Exchange, endpoint};
+pub use events::Events;
+pub use market_data::MarketData;
 pub use request::{deposit, leg, swap};
 
 use gather::{Item, Worker};
@@ -62,7 +70,10 @@ pub struct Options {
     /// Requests in one batch, 1 to 8,192.
     pub batch_requests_max: usize,
     /// How long [`Client::submit`] tries before it says that the outcome is not known.
+    /// It is also how long [`Events`] and [`MarketData`] try to reach somebody.
     pub deadline: Duration,
+    /// Who asks, and whom to trust.
+    pub access: Access,
 }
 
 impl Default for Options {
@@ -72,6 +83,7 @@ impl Default for Options {
             queue_requests_max: BATCH_REQUESTS_MAX,
             batch_requests_max: 1_024,
             deadline: Duration::from_secs(60),
+            access: Access::default(),
         }
     }
 }
@@ -113,12 +125,13 @@ struct Inner {
     channels: Vec<Channel>,
     next: AtomicUsize,
     deadline: Duration,
+    access: Access,
     chance: RandomState,
     ids_made: AtomicU64,
 }
 
 impl Client {
-    /// Connects to `grpc://HOST:PORT` with the default [`Options`]. Call it in a runtime.
+    /// Connects to `grpc://HOST:PORT`, or over TLS to `grpcs://HOST:PORT`, with the default [`Options`]. Call it in a runtime.
     ///
     /// # Errors
     /// [`ClientError::Address`]; [`ClientError::Unavailable`] when nobody listens there.
@@ -131,14 +144,14 @@ impl Client {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect_with(url: &str, options: &Options) -> Result<Self, ClientError> {
-        let endpoint = endpoint(url)?;
+        let endpoint = options.access.endpoint(url)?;
         let batch = options.batch_requests_max.clamp(1, BATCH_REQUESTS_MAX);
         let (mut queues, mut channels) = (Vec::new(), Vec::new());
         for _ in 0..options.connections.max(1) {
             let channel = endpoint.connect().await;
             let channel = channel.map_err(|error| ClientError::Unavailable(in_full(&error)))?;
             let (sender, queue) = mpsc::channel(options.queue_requests_max.max(1));
-            tokio::spawn(Worker::new(exchange(channel.clone()), queue, batch).run());
+            tokio::spawn(Worker::new(options.access.exchange(channel.clone()), queue, batch).run());
             queues.push(sender);
             channels.push(channel);
         }
@@ -147,6 +160,7 @@ impl Client {
             channels,
             next: AtomicUsize::new(0),
             deadline: options.deadline,
+            access: options.access.clone(),
             chance: RandomState::new(),
             ids_made: AtomicU64::new(0),
         })))
@@ -206,37 +220,19 @@ impl Client {
     }
 
     /// The service itself, on one of the connections: every call there is, tried once.
-    pub fn exchange(&self) -> ExchangeClient<Channel> {
+    pub fn exchange(&self) -> Exchange {
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.channels.len();
-        exchange(self.0.channels[turn].clone())
+        self.0.access.exchange(self.0.channels[turn].clone())
+    }
+
+    /// How long it tries before it says that it does not know.
+    fn deadline(&self) -> Duration {
+        self.0.deadline
     }
 }
 
 fn told<T>(answer: Result<Response<T>, Status>) -> Result<T, ClientError> {
     Ok(answer?.into_inner())
-}
-
-/// Receipts of a full batch may be larger than what was asked for.
-fn exchange(channel: Channel) -> ExchangeClient<Channel> {
-    ExchangeClient::new(channel).max_decoding_message_size(usize::MAX)
-}
-
-/// Where `grpc://HOST:PORT` is.
-///
-/// # Errors
-/// [`ClientError::Address`].
-pub fn endpoint(url: &str) -> Result<Endpoint, ClientError> {
-    let Some(authority) = url.strip_prefix("grpc://") else {
-        let why =
-            format!("{url} is no address of a gRPC server; give one as grpc://127.0.0.1:7401");
-        return Err(ClientError::Address(why));
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{}", authority.trim_end_matches('/')));
-    let endpoint = endpoint.map_err(|error| ClientError::Address(format!("{url}: {error}")))?;
-    Ok(endpoint
-        .tcp_nodelay(true)
-        .initial_stream_window_size(GRPC_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(GRPC_CONNECTION_WINDOW_BYTES))
 }
 
 /// An error with its causes.
@@ -248,18 +244,4 @@ fn in_full(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_those_of_grpc() {
-        assert!(endpoint("grpc://127.0.0.1:7401").is_ok());
-        assert!(endpoint("grpc://localhost:7401/").is_ok());
-        for url in ["http://127.0.0.1:7400", "127.0.0.1:7401", "grpc://a b"] {
-            assert!(matches!(endpoint(url), Err(ClientError::Address(_))), "{url}");
-        }
-    }
 }

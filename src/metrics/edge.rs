@@ -1,6 +1,4 @@
-//! What the server's edge observes: connections, and who was turned away.
-
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! What the server's edge observes: connections, streams, and who was turned away.
 
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -19,7 +17,6 @@ pub enum TurnedAway {
 
 /// What connections and the door observe.
 pub struct EdgeMetrics {
-    open: AtomicUsize,
     connections: Gauge,
     refused: Counter,
     handshakes_failed: Counter,
@@ -27,11 +24,67 @@ pub struct EdgeMetrics {
 }
 
 /// A connection, until it is dropped.
-pub struct OpenConnection<'a>(&'a EdgeMetrics);
+pub struct OpenConnection(Gauge);
 
-impl Drop for OpenConnection<'_> {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.count(|open| open.fetch_sub(1, Ordering::Relaxed) - 1);
+        self.0.decrement(1.0);
+    }
+}
+
+/// What a stream is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Everything durable.
+    Events,
+    /// Books and trades.
+    MarketData,
+}
+
+/// What streams observe.
+#[derive(Clone)]
+pub struct StreamMetrics {
+    open: Gauge,
+    messages: Counter,
+    dropped: Counter,
+}
+
+/// A stream, until it is dropped.
+pub struct OpenStream(StreamMetrics);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.open.decrement(1.0);
+    }
+}
+
+impl StreamMetrics {
+    /// Looks up the handles.
+    pub fn new(kind: StreamKind) -> Self {
+        let kind = table::STREAM_KINDS[kind as usize];
+        Self {
+            open: gauge!(table::STREAMS.name, "kind" => kind),
+            messages: counter!(table::STREAM_MESSAGES.name, "kind" => kind),
+            dropped: counter!(table::STREAMS_DROPPED.name, "kind" => kind),
+        }
+    }
+
+    /// A stream is open as long as that is kept.
+    pub fn stream(&self) -> OpenStream {
+        self.open.increment(1.0);
+        OpenStream(self.clone())
+    }
+}
+
+impl OpenStream {
+    /// So many messages went out.
+    pub fn sent(&self, messages: u64) {
+        self.0.messages.increment(messages);
+    }
+
+    /// Its reader was too slow.
+    pub fn dropped(&self) {
+        self.0.dropped.increment(1);
     }
 }
 
@@ -47,7 +100,6 @@ impl EdgeMetrics {
         let [full, handshake] = table::CONNECTION_REFUSALS
             .map(|reason| counter!(table::CONNECTIONS_REFUSED.name, "reason" => reason));
         Self {
-            open: AtomicUsize::new(0),
             connections: gauge!(table::CONNECTIONS.name),
             refused: full,
             handshakes_failed: handshake,
@@ -57,9 +109,9 @@ impl EdgeMetrics {
     }
 
     /// A connection is open as long as that is kept.
-    pub fn connection(&self) -> OpenConnection<'_> {
-        self.count(|open| open.fetch_add(1, Ordering::Relaxed) + 1);
-        OpenConnection(self)
+    pub fn connection(&self) -> OpenConnection {
+        self.connections.increment(1.0);
+        OpenConnection(self.connections.clone())
     }
 
     /// The address has as many connections as it may.
@@ -75,9 +127,5 @@ impl EdgeMetrics {
     /// A request was answered at the door.
     pub fn turned_away(&self, why: TurnedAway) {
         self.turned_away[why as usize].increment(1);
-    }
-
-    fn count(&self, change: impl FnOnce(&AtomicUsize) -> usize) {
-        self.connections.set(change(&self.open) as f64);
     }
 }

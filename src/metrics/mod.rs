@@ -40,7 +40,9 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::error::{Error, Malformed};
 
-pub use self::edge::{EdgeMetrics, OpenConnection, TurnedAway};
+pub use self::edge::{
+    EdgeMetrics, OpenConnection, OpenStream, StreamKind, StreamMetrics, TurnedAway,
+};
 use self::histogram::Histograms;
 pub use self::observers::{
     ArchiveMetrics, Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics,
@@ -118,6 +120,8 @@ fn register_all() {
     MaterializerMetrics::new();
     EngineMetrics::new();
     EdgeMetrics::new();
+    StreamMetrics::new(StreamKind::Events);
+    StreamMetrics::new(StreamKind::MarketData);
     RetentionMetrics::new();
     ArchiveMetrics::new();
     RocksMetrics::new();
@@ -241,6 +245,13 @@ mod tests {
         edge.connection_refused();
         edge.handshake_failed();
         edge.turned_away(TurnedAway::Forbidden);
+        let streams = StreamMetrics::new(StreamKind::MarketData);
+        drop(streams.stream());
+        let stream = streams.stream();
+        stream.sent(3);
+        stream.dropped();
+        std::mem::forget(stream);
+        drop(StreamMetrics::new(StreamKind::Events).stream());
         RetentionMetrics::new().horizon_seq(4);
         let archive = ArchiveMetrics::new();
         archive.archived(9, 1_000);
@@ -371,6 +382,10 @@ mod tests {
             ("crosslatch_archived_bytes_total", 1_000.0),
             ("crosslatch_archive_behind_seconds", 7.0),
             ("crosslatch_archive_failures_total", 1.0),
+            (r#"crosslatch_streams{kind="market_data"}"#, 1.0),
+            (r#"crosslatch_streams{kind="events"}"#, 0.0),
+            (r#"crosslatch_stream_messages_total{kind="market_data"}"#, 3.0),
+            (r#"crosslatch_streams_dropped_total{kind="market_data"}"#, 1.0),
             (r#"crosslatch_cross_shard_total{shards="more"}"#, 1.0),
             (r#"crosslatch_mailbox_messages{actor="coordinator"}"#, 3.0),
             (r#"crosslatch_mailbox_messages{actor="shard",shard="1"}"#, 2.0),

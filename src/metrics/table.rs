@@ -139,6 +139,8 @@ pub(super) const ACTORS: [&str; 5] =
     ["coordinator", "shard", "market", "commit_log", "materializer"];
 /// Why connections are refused: the address has too many, the TLS handshake failed.
 pub(super) const CONNECTION_REFUSALS: [&str; 2] = ["address_limit", "handshake"];
+/// In the order of the variants of [`super::StreamKind`].
+pub(super) const STREAM_KINDS: [&str; 2] = ["events", "market_data"];
 /// In the order of the variants of [`super::TurnedAway`].
 pub(super) const TURNED_AWAY_REASONS: [&str; 3] = ["unauthenticated", "forbidden", "rate_limited"];
 /// Every code of a refusal: the durable ones, then those of requests without an answer.
@@ -474,6 +476,26 @@ pub(super) const TURNED_AWAY: Metric = counter(
      (forbidden), too often (rate_limited). The engine never saw them.",
 );
 
+pub(super) const STREAMS: Metric = gauge(
+    "crosslatch_streams",
+    "streams",
+    &[listed("kind", &STREAM_KINDS)],
+    "Streams that are open, over HTTP, WebSocket and gRPC together.",
+);
+pub(super) const STREAM_MESSAGES: Metric = counter(
+    "crosslatch_stream_messages_total",
+    "messages",
+    &[listed("kind", &STREAM_KINDS)],
+    "Messages that went out on streams: pieces of events, frames of market data.",
+);
+pub(super) const STREAMS_DROPPED: Metric = counter(
+    "crosslatch_streams_dropped_total",
+    "streams",
+    &[listed("kind", &STREAM_KINDS)],
+    "Streams that were cut because their reader was too slow: it took nothing for too long, or missed \
+     trades.",
+);
+
 pub(super) const PROCESS_CPU: Metric = counter(
     "process_cpu_seconds_total",
     "seconds",
@@ -550,6 +572,9 @@ pub const METRICS: &[Metric] = &[
     CONNECTIONS,
     CONNECTIONS_REFUSED,
     TURNED_AWAY,
+    STREAMS,
+    STREAM_MESSAGES,
+    STREAMS_DROPPED,
     PROCESS_CPU,
     PROCESS_RESIDENT,
     PROCESS_VIRTUAL,

@@ -116,13 +116,38 @@ impl MadeBody {
     }
 }
 
+/// A key that was created or rotated, and its token.
+pub(super) struct Made {
+    /// Of the request that did it.
+    pub(super) receipt: Receipt,
+    /// The key.
+    pub(super) key: ApiKey,
+    /// As a bearer shows it.
+    pub(super) token: String,
+}
+
+impl IntoResponse for Made {
+    fn into_response(self) -> Response {
+        let Self { receipt, key, token } = self;
+        receipt::json(StatusCode::OK, &MadeBody::new(&receipt, &key, token))
+    }
+}
+
 /// `{request_id, name, scopes, accounts, networks?, limits?, expires_at?}` → the key and its token.
 pub(super) async fn create(
     State(app): State<App>,
     key: Key,
     body: JsonBody,
-) -> Result<Response, Problem> {
+) -> Result<Made, Problem> {
     let (id, asked) = app.counted("key", read(key, &body))?;
+    create_as(app, id, asked).await
+}
+
+/// Makes that key.
+///
+/// # Errors
+/// The first key has to be one with which the venue can be run; its name was used; or why else not.
+pub(super) async fn create_as(app: App, id: RequestId, asked: ApiKey) -> Result<Made, Problem> {
     let is_first = app.engine().directory().keys_len() == 0;
     if let Err(malformed) = check_first(&asked, is_first) {
         return Err(Problem::from(malformed).of(id));
@@ -171,8 +196,16 @@ pub(super) async fn rotate(
     Param(name): Param<String>,
     key: Key,
     body: JsonBody,
-) -> Result<Response, Problem> {
+) -> Result<Made, Problem> {
     let id = app.counted("key", read_id(key, &body))?;
+    rotate_as(app, id, name).await
+}
+
+/// Gives that key its next secret.
+///
+/// # Errors
+/// `unknown_api_key`; or why else not.
+pub(super) async fn rotate_as(app: App, id: RequestId, name: String) -> Result<Made, Problem> {
     issue(app, id, move |known, app| {
         if let Some(first) = known
             && *first.name == *name
@@ -194,7 +227,7 @@ async fn issue(
     app: App,
     id: RequestId,
     make: impl FnOnce(Option<ApiKey>, &App) -> Result<ApiKey, Problem> + Send + 'static,
-) -> Result<Response, Problem> {
+) -> Result<Made, Problem> {
     let maker = app.clone();
     let made = blocking(move || {
         let known = match maker.engine().known(id)? {
@@ -213,13 +246,9 @@ async fn issue(
     let failed = |error| Problem::from(error).of(id);
     let pending = app.engine().submit(vec![request]).map_err(failed)?;
     match pending.answers().await.map_err(failed)?.outcome(0) {
-        Outcome::Settled(receipt) => {
-            let body = MadeBody::new(&receipt, &key, token.reveal());
-            Ok(receipt::json(StatusCode::OK, &body))
-        }
-        refused @ Outcome::Rejected(_) => {
-            let directory = app.engine().directory();
-            Ok(Answer::of(refused, &Names::default(), directory).into_response())
+        Outcome::Settled(receipt) => Ok(Made { receipt, key, token: token.reveal() }),
+        Outcome::Rejected(refusal) => {
+            Err(receipt::refused(&refusal, &Names::default(), app.engine().directory()))
         }
     }
 }
@@ -232,16 +261,28 @@ pub(super) async fn revoke(
     body: JsonBody,
 ) -> Result<Answer, Problem> {
     let id = app.counted("key_revoke", read_id(key, &body))?;
-    let command = Command::RevokeKey(name.into());
-    app.settle(Asked::new(Request::new(id, command), Names::default())).await
+    app.settle(revocation(id, name)).await
+}
+
+/// The request that revokes that key.
+pub(super) fn revocation(id: RequestId, name: String) -> Asked {
+    Asked::new(Request::new(id, Command::RevokeKey(name.into())), Names::default())
 }
 
 /// All keys, revoked ones included, in the order of their creation.
 pub(super) async fn list(State(app): State<App>) -> Result<Response, Problem> {
+    let keys = all(&app).await?.iter().map(shown).collect();
+    Ok(receipt::json(StatusCode::OK, &KeysBody { keys }))
+}
+
+/// All keys, once all of them are durable.
+///
+/// # Errors
+/// The engine has stopped.
+pub(super) async fn all(app: &App) -> Result<Vec<Issued>, Problem> {
     let keys = app.engine().directory().keys();
     app.engine().directory_durable().await?;
-    let keys = keys.iter().map(shown).collect();
-    Ok(receipt::json(StatusCode::OK, &KeysBody { keys }))
+    Ok(keys)
 }
 
 /// One key.
@@ -249,10 +290,17 @@ pub(super) async fn get(
     State(app): State<App>,
     Param(name): Param<String>,
 ) -> Result<Response, Problem> {
-    let found = app.engine().directory().key_by_name(&name);
+    Ok(receipt::json(StatusCode::OK, &shown(&one(&app, &name).await?)))
+}
+
+/// One key, once it is durable.
+///
+/// # Errors
+/// `unknown_api_key`; the engine has stopped.
+pub(super) async fn one(app: &App, name: &str) -> Result<Issued, Problem> {
+    let found = app.engine().directory().key_by_name(name);
     app.engine().directory_durable().await?;
-    let issued = found.ok_or_else(|| unknown(&name))?;
-    Ok(receipt::json(StatusCode::OK, &shown(&issued)))
+    found.ok_or_else(|| unknown(name))
 }
 
 fn shown(issued: &Issued) -> KeyBody {

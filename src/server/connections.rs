@@ -138,7 +138,6 @@ fn builder(limits: &EdgeLimits) -> Builder<TokioExecutor> {
 
 impl<S: Answers> Serving<S> {
     async fn connection(&self, connection: Connection, address: SocketAddr, watcher: Watcher) {
-        let _open = self.metrics.connection();
         let Some(tls) = &self.tls else {
             let peer = Peer { address, is_encrypted: false };
             return self.requests(connection, peer, watcher).await;

@@ -1,24 +1,13 @@
 //! `GET /v1/events`: everything durable, in order, as server-sent events.
 //!
-//! ```text
-//! Events ─► turn (bounded, on a blocking thread) ─► one piece of text ─► socket
-//!   ▲                                                                      │
-//!   └────────────── the next turn, when the piece before is taken ◄────────┘
-//! ```
-//!
-//! The socket sets the pace: a piece is made when there is room for it, so a client that reads slowly has
-//! its own past read later, and nothing else happens. One that reads nothing is cut by the listener,
-//! and one that comes back goes on after the last `id` that it has seen. With `follow=false` a stream ends
-//! with what was durable when it began, and says so: one that breaks off before does not.
-//!
-//! A key that is bound to accounts is told what touched these, and what it asked for itself; of the rest
-//! it hears how far the stream has come. A key that is revoked meanwhile hears that, and no more.
+//! A piece of the body is the text of a turn's events (`follow`): each event's `id` is its seq, so a client
+//! that comes back names the last one that it has seen. With `follow=false` a stream ends with what was
+//! durable when it began, and says so: one that breaks off before does not.
 
 use std::convert::Infallible;
 use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 
@@ -26,25 +15,21 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
-use crate::config::{
-    STREAM_KEEP_ALIVE_MS, STREAM_PROGRESS_EVENTS, STREAM_TURN_BYTES_MAX, STREAM_TURN_EVENTS_MAX,
-};
 use crate::directory::Directory;
-use crate::engine::{Event, Events};
-use crate::error::{Error, Malformed};
+use crate::engine::Event;
+use crate::error::Malformed;
 use crate::request::{Command, Hold, Purpose, Transfer, Write as Written};
-use crate::types::{AccountId, Amount, CommitSeq, Leg, MarketId};
+use crate::types::{AccountId, Amount, CommitSeq, Leg};
 
 use super::bytes;
 use super::extract::State;
+use super::follow::{Filter, Place, Wording, follow, kind_from};
 use super::json;
 use super::problem::Problem;
 use super::query::Query;
 use super::receipt::{ReceiptBody, asset_name, rfc_3339};
-use super::sight;
 use super::state::App;
 
 /// An event as it is shown: the receipt, its kind, and what a receipt leaves to whoever has the request.
@@ -141,41 +126,33 @@ impl WriteBody {
     }
 }
 
-/// Which events a client wants.
-#[derive(Clone, Debug, Default)]
-struct Filter {
-    account: Option<AccountId>,
-    market: Option<(MarketId, String)>,
-    kind: Option<&'static str>,
-}
+/// As server-sent events.
+struct Sse;
 
-impl Filter {
-    fn read(query: &mut Query, directory: &Directory) -> Result<Self, Problem> {
-        let account = query.optional("account", json::number_from)?.map(AccountId::new);
-        let kind = query.optional("kind", |text| {
-            let known = Command::KINDS.into_iter().find(|kind| *kind == text);
-            known.ok_or_else(|| format!("is none of {}", Command::KINDS.join(", ")))
-        })?;
-        let name = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
-        let market = name.map(|name| match directory.market_by_name(&name) {
-            Some(market) => Ok((market, name)),
-            None => Err(Problem::unknown_market(&name)),
-        });
-        Ok(Self { account, market: market.transpose()?, kind })
+impl Wording for Sse {
+    type Piece = Bytes;
+
+    fn events(events: Vec<Event>, directory: &Directory) -> Vec<Bytes> {
+        let mut text = Vec::new();
+        events.into_iter().for_each(|event| write(&mut text, event, directory));
+        vec![text.into()]
     }
 
-    fn is_of_all(&self) -> bool {
-        self.account.is_none() && self.market.is_none() && self.kind.is_none()
-    }
-
-    fn wants(&self, event: &Event) -> bool {
-        let of_market = |(market, name): &(MarketId, String)| match &event.receipt.command {
-            Command::PutMarket(spec) => *spec.name == **name,
-            _ => event.market() == Some(*market),
+    fn place(place: Place, seq: CommitSeq) -> Bytes {
+        let kind = match place {
+            Place::Progress => "progress",
+            Place::End => "end",
+            Place::Quiet => return Bytes::from_static(b": nothing new\n\n"),
         };
-        self.kind.is_none_or(|kind| kind == event.kind())
-            && self.account.is_none_or(|account| event.accounts().contains(&account))
-            && self.market.as_ref().is_none_or(of_market)
+        format!("id: {seq}\nevent: {kind}\ndata: {{\"seq\":\"{seq}\"}}\n\n").into()
+    }
+
+    fn failed(problem: &Problem) -> Bytes {
+        error(problem).into()
+    }
+
+    fn stopped() -> Option<Bytes> {
+        None
     }
 }
 
@@ -186,10 +163,10 @@ pub(super) async fn get(
     mut query: Query,
 ) -> Result<Response, Problem> {
     let after = query.seq("after")?;
-    let filter = Filter::read(&mut query, app.engine().directory())?;
-    if let Some(account) = filter.account {
-        sight::check(app.visitor(), account)?;
-    }
+    let account = query.optional("account", json::number_from)?.map(AccountId::new);
+    let kind = query.optional("kind", kind_from)?;
+    let market = query.optional("market", |name| json::name_from(name).map(str::to_owned))?;
+    let filter = Filter::new(&app, account, market, kind)?;
     let follows = query.optional("follow", |text| match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -197,15 +174,7 @@ pub(super) async fn get(
     })?;
     query.finish()?;
     let after = last_event_id(&headers)?.or(after).unwrap_or_default();
-    let slot = app.streams().open_events()?;
-    let events = app.engine().events(after)?;
-    let until = (follows == Some(false)).then(|| app.engine().status().durable_seq);
-    let (events, told) = (Some(events), after);
-    let mut stream = EventStream { app, events, filter, until, told, is_over: false, _slot: slot };
-    // What cannot be told at all is a plain refusal.
-    let first = stream.turn().await?;
-    let (sender, pieces) = mpsc::channel(1);
-    tokio::spawn(stream.run(first, sender));
+    let pieces = follow::<Sse>(app, after, filter, follows.unwrap_or(true)).await?;
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-cache"),
@@ -230,174 +199,6 @@ impl Stream for Pieces {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx).map(|piece| piece.map(Ok))
-    }
-}
-
-/// One client's stream.
-struct EventStream {
-    app: App,
-    /// Away while a turn lasts.
-    events: Option<Events>,
-    filter: Filter,
-    /// Where it ends.
-    until: Option<CommitSeq>,
-    /// The last seq that the client was told.
-    told: CommitSeq,
-    /// Whether it has said that it ends.
-    is_over: bool,
-    _slot: OwnedSemaphorePermit,
-}
-
-/// What a turn came to.
-struct Turn {
-    text: Vec<u8>,
-    /// Whether it reached what was durable.
-    is_at_end: bool,
-}
-
-/// What a stream says next.
-enum Next {
-    Say(Vec<u8>),
-    /// The last thing that it says.
-    Fail(Vec<u8>),
-    End,
-}
-
-impl EventStream {
-    /// Speaks until the client is gone, the server stops, or nothing more can come.
-    async fn run(mut self, first: Turn, sender: mpsc::Sender<Bytes>) {
-        let mut turn = Some(first);
-        loop {
-            let room = tokio::select! {
-                room = sender.reserve() => room,
-                () = self.app.stopping() => return,
-            };
-            let Ok(room) = room else { return };
-            let next = tokio::select! {
-                next = self.next(turn.take()) => next,
-                () = sender.closed() => return,
-            };
-            match next {
-                Next::Say(text) => room.send(text.into()),
-                Next::Fail(text) => return room.send(text.into()),
-                Next::End => return,
-            }
-        }
-    }
-
-    /// Waits for something to say.
-    async fn next(&mut self, mut first: Option<Turn>) -> Next {
-        loop {
-            if self.is_over {
-                return Next::End;
-            }
-            if self.app.is_stopping() {
-                return self.stop();
-            }
-            if let Err(problem) = self.app.still() {
-                return Next::Fail(error(&problem));
-            }
-            let turn = match first.take() {
-                Some(turn) => turn,
-                None => match self.turn().await {
-                    Ok(turn) => turn,
-                    Err(problem) => return Next::Fail(error(&problem)),
-                },
-            };
-            if !turn.text.is_empty() {
-                return Next::Say(turn.text);
-            }
-            if self.until.is_some_and(|until| self.seq() >= until) {
-                self.is_over = true;
-                return Next::Say(self.place("end"));
-            }
-            let untold = self.seq().get() - self.told.get();
-            if untold >= STREAM_PROGRESS_EVENTS {
-                return Next::Say(self.place("progress"));
-            }
-            if turn.is_at_end
-                && let Some(next) = self.wait().await
-            {
-                return next;
-            }
-        }
-    }
-
-    /// Waits for news; says so itself if none come.
-    async fn wait(&mut self) -> Option<Next> {
-        let events = self.events.as_mut().expect("no turn lasts");
-        let quiet = Duration::from_millis(STREAM_KEEP_ALIVE_MS);
-        let news = async {
-            tokio::select! {
-                biased;
-                news = events.news() => news.is_ok(),
-                () = self.app.stopping() => false,
-            }
-        };
-        match timeout(quiet, news).await {
-            Ok(true) => None,
-            Ok(false) => Some(self.stop()),
-            Err(_) => Some(Next::Say(match self.seq() > self.told {
-                true => self.place("progress"),
-                false => b": nothing new\n\n".to_vec(),
-            })),
-        }
-    }
-
-    /// Engine or server have ended: of that it tells only if they were not asked to.
-    fn stop(&self) -> Next {
-        match self.app.engine().stopped() {
-            Some(cause) => Next::Fail(error(&Error::Stopped { cause }.into())),
-            None => Next::End,
-        }
-    }
-
-    /// How far the stream has come.
-    fn seq(&self) -> CommitSeq {
-        let read = self.events.as_ref().map_or(self.told, Events::seq);
-        // What was read beyond the end is not told.
-        self.until.map_or(read, |until| until.max(self.told).min(read))
-    }
-
-    /// Says how far it has come.
-    fn place(&mut self, kind: &str) -> Vec<u8> {
-        self.told = self.seq();
-        let seq = self.told;
-        format!("id: {seq}\nevent: {kind}\ndata: {{\"seq\":\"{seq}\"}}\n\n").into_bytes()
-    }
-
-    /// Reads on, and writes what the client wants of it.
-    async fn turn(&mut self) -> Result<Turn, Problem> {
-        let mut events = self.events.take().expect("one turn at a time");
-        let (app, filter, until) = (self.app.clone(), self.filter.clone(), self.until);
-        let visitor = app.clone();
-        let wants = move |event: &Event| {
-            until.is_none_or(|until| event.seq() <= until)
-                && filter.wants(event)
-                && sight::sees_event(visitor.visitor(), event)
-        };
-        let work = move || {
-            let found = events.take(STREAM_TURN_EVENTS_MAX, STREAM_TURN_BYTES_MAX);
-            let turn = found.map(|found| {
-                let is_at_end = events.seq() >= app.engine().status().durable_seq;
-                let mut text = Vec::new();
-                let mut last = None;
-                for event in found.into_iter().filter(wants) {
-                    last = Some(event.seq());
-                    write(&mut text, event, app.engine().directory());
-                }
-                (Turn { text, is_at_end }, last)
-            });
-            (events, turn)
-        };
-        let (events, turn) = self.app.streams().turn(work).await?;
-        self.events = Some(events);
-        let (turn, last) = turn?;
-        self.told = last.unwrap_or(self.told);
-        // Without a filter everything read is told, to who sees everything.
-        let is_all = self.filter.is_of_all() && self.app.visitor().sees_all();
-        assert!(!is_all || self.told == self.seq(), "an event was left out");
-        Ok(turn)
     }
 }
 

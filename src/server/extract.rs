@@ -6,13 +6,14 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::BODY_BYTES_MAX;
 use crate::error::Malformed;
@@ -56,6 +57,8 @@ pub(super) struct Taken {
     bytes: Vec<u8>,
     /// Gives the memory back to the other bodies.
     room: OwnedSemaphorePermit,
+    /// The same, to those of whom it is not known either whether they have a key.
+    unproven: Option<OwnedSemaphorePermit>,
 }
 
 impl Taken {
@@ -64,16 +67,36 @@ impl Taken {
     /// # Errors
     /// It is too large, too slow, or breaks off; there is no room for it.
     pub(super) async fn read(body: Body, app: &App) -> Result<Self, Problem> {
+        Self::read_of(body, app, false).await
+    }
+
+    /// The same of who has not proved to have a key: all of these together have little room, so that they
+    /// can keep nobody out who has.
+    ///
+    /// # Errors
+    /// As [`Taken::read`].
+    pub(super) async fn read_unproven(body: Body, app: &App) -> Result<Self, Problem> {
+        Self::read_of(body, app, true).await
+    }
+
+    /// It is known now who sends it.
+    pub(super) fn prove(&mut self) {
+        self.unproven = None;
+    }
+
+    async fn read_of(body: Body, app: &App, is_unproven: bool) -> Result<Self, Problem> {
         // Without a length and without chunks there is no body.
         let announced = body.size_hint().exact();
         let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let room = room_for(announced.unwrap_or(BODY_BYTES_MAX).min(STEP_BYTES), app)?;
+        let first = announced.unwrap_or(BODY_BYTES_MAX).min(STEP_BYTES);
+        let room = room_for(first, app.bodies())?;
+        let unproven = is_unproven.then(|| room_for(first, app.unproven())).transpose()?;
         let is_large = announced.is_none_or(|bytes| bytes > INLINE_BYTES_MAX);
         if is_large && let Err(full) = app.engine().reserve(1).map(drop) {
             let _ = tokio::time::timeout(BODY_WAIT, discard(body)).await;
             return Err(full.into());
         }
-        let mut taken = Self { bytes: Vec::new(), room };
+        let mut taken = Self { bytes: Vec::new(), room, unproven };
         let reading = taken.fill(body, announced.unwrap_or(BODY_BYTES_MAX), app);
         tokio::time::timeout(BODY_WAIT, reading).await.map_err(|_| {
             let seconds = BODY_WAIT.as_secs();
@@ -115,7 +138,10 @@ impl Taken {
         let most = announced.min(BODY_BYTES_MAX);
         let capacity = (self.bytes.capacity() * 2).max(STEP_BYTES).min(most).max(total);
         let missing = (capacity.div_ceil(1024)).saturating_sub(self.room.num_permits());
-        self.room.merge(room_for(missing * 1024, app)?);
+        if let Some(unproven) = &mut self.unproven {
+            unproven.merge(room_for(missing * 1024, app.unproven())?);
+        }
+        self.room.merge(room_for(missing * 1024, app.bodies())?);
         self.bytes.reserve_exact(capacity - self.bytes.len());
         Ok(())
     }
@@ -154,7 +180,7 @@ impl FromRequest<App> for JsonBody {
         let declared = is_json(request.headers());
         // Of a signed request the door has read it.
         let read = request.extensions_mut().remove::<Read>().and_then(|read| read.take());
-        let Taken { bytes, room } = match read {
+        let Taken { bytes, room, .. } = match read {
             Some(taken) => taken,
             None => Taken::read(request.into_body(), app).await?,
         };
@@ -176,10 +202,10 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-fn room_for(bytes: usize, app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+fn room_for(bytes: usize, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     let kib = bytes.min(BODY_BYTES_MAX).div_ceil(1024);
     let kib = u32::try_from(kib).expect("a body's limit is small");
-    app.bodies().clone().try_acquire_many_owned(kib).map_err(|_| {
+    Arc::clone(of).try_acquire_many_owned(kib).map_err(|_| {
         let detail =
             "overloaded: too many bytes of bodies are in memory; nothing was taken, try again";
         Problem::new("overloaded", detail)

@@ -68,6 +68,11 @@ impl Feed {
         &self.spec
     }
 
+    /// The same, to be kept.
+    pub(super) fn shared_spec(&self) -> &Arc<MarketSpec> {
+        &self.spec
+    }
+
     /// Looks at the tape; not for long, as the projector waits meanwhile.
     ///
     /// # Errors

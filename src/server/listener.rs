@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, interval, timeout};
 
 use crate::config::EdgeLimits;
-use crate::metrics::EdgeMetrics;
+use crate::metrics::{EdgeMetrics, OpenConnection};
 
 /// What passes between two attempts when the operating system gives no connection.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -65,7 +65,8 @@ impl Listener {
                         self.metrics.connection_refused();
                         continue;
                     };
-                    return (Connection::new(stream, self.idle, slot, place), peer);
+                    let open = self.metrics.connection();
+                    return (Connection::new(stream, self.idle, (slot, place, open)), peer);
                 }
                 // The client was gone before we came: the next one may be waiting.
                 Err(error) if is_of_client(&error) => {}
@@ -138,23 +139,27 @@ impl Drop for Place {
     }
 }
 
-/// A connection that fails when nothing has moved on it for `idle_ms`.
+/// A connection that fails when nothing has moved on it for `idle_ms`. It counts for as long as it is
+/// there, whatever is spoken on it: of a WebSocket, longer than HTTP is.
 pub(super) struct Connection {
     stream: TcpStream,
     idle: Interval,
-    _slot: OwnedSemaphorePermit,
-    _place: Place,
+    _counts: (OwnedSemaphorePermit, Place, OpenConnection),
 }
 
 impl Connection {
-    fn new(stream: TcpStream, idle: Duration, slot: OwnedSemaphorePermit, place: Place) -> Self {
+    fn new(
+        stream: TcpStream,
+        idle: Duration,
+        counts: (OwnedSemaphorePermit, Place, OpenConnection),
+    ) -> Self {
         // Answers are small and waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let mut idle = interval(idle);
         idle.reset();
-        Self { stream, idle, _slot: slot, _place: place }
+        Self { stream, idle, _counts: counts }
     }
 
     /// Passes on what moved; where nothing did, waits for the end of patience.

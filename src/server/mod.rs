@@ -21,6 +21,7 @@ pub mod door;
 mod events;
 mod extract;
 mod feed;
+mod follow;
 mod gate;
 pub mod grpc;
 mod health;

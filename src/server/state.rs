@@ -13,7 +13,7 @@ use std::thread::available_parallelism;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::Limits;
+use crate::config::{Limits, UNPROVEN_BODIES_BYTES_MAX};
 use crate::engine::{Engine, Known};
 use crate::error::Reject;
 use crate::metrics::{EngineMetrics, Exporter};
@@ -40,6 +40,8 @@ struct Inner {
     ids: FreshIds,
     /// KiB of bodies that may still be read into memory.
     bodies: Arc<Semaphore>,
+    /// Of these, KiB of bodies whose signatures are not judged yet.
+    unproven: Arc<Semaphore>,
     backups: Backups,
     /// Turns to make sense of a large body, half as many as there are cores: those who are accepted
     /// need them more than those who may still be refused.
@@ -81,6 +83,7 @@ impl App {
             metrics: EngineMetrics::new(),
             ids: FreshIds::new(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX as usize)),
+            unproven: Arc::new(Semaphore::new(UNPROVEN_BODIES_BYTES_MAX / 1024)),
             backups: Backups::default(),
             readers: Semaphore::new(cores.div_ceil(2)),
             writers: Semaphore::new(cores),
@@ -178,6 +181,11 @@ impl App {
 
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {
         &self.0.bodies
+    }
+
+    /// KiB of bodies that may be read before it is known who sends them.
+    pub(super) fn unproven(&self) -> &Arc<Semaphore> {
+        &self.0.unproven
     }
 
     /// Makes sense of a large body, when it is its turn.

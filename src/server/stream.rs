@@ -10,9 +10,9 @@
 //! has changed since it last did: of books merged, of trades each. Who takes nothing for
 //! [`STREAM_SEND_MS_MAX`], answers no ping, or is too far behind to be told of every trade is cut.
 
+mod following;
 mod subscription;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
@@ -20,7 +20,6 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{interval, timeout};
 
 use crate::config::{
@@ -34,13 +33,13 @@ use super::json::{self, Object, Value, within};
 use super::problem::Problem;
 use super::query::Query;
 use super::state::App;
+use super::streams::Slot;
 
-use subscription::{Channel, Cut, Subscription};
+pub(super) use following::{ENTRIES_MAX, Entry, Following, Read, Subscriber};
+pub(super) use subscription::{Book, Channel, Cut, Said};
 
 /// Pings that may go unanswered before a client is taken for gone.
 const PINGS_UNANSWERED_MAX: u32 = 3;
-/// Most entries of a list of subscriptions.
-const ENTRIES_MAX: usize = 1_024;
 
 /// Switches to the WebSocket protocol.
 pub(super) async fn get(
@@ -65,13 +64,17 @@ pub(super) async fn get(
 
 /// One connection.
 struct Session {
-    app: App,
-    socket: WebSocket,
-    bell: Arc<Notify>,
-    subscriptions: Vec<Subscription>,
+    following: Following,
+    wire: Wire,
     /// Pings since the client was last heard.
     unanswered: u32,
-    _slot: OwnedSemaphorePermit,
+}
+
+/// Where a client is spoken to.
+struct Wire {
+    app: App,
+    socket: WebSocket,
+    slot: Slot,
 }
 
 /// What is wrong with a part of what a client said; the connection stays.
@@ -91,28 +94,26 @@ struct UnsubscribedBody<'a> {
     market: &'a str,
 }
 
-/// What a client asks for.
-struct Entry {
-    channel: Channel,
-    market: String,
-}
-
 impl Session {
-    fn new(app: App, socket: WebSocket, slot: OwnedSemaphorePermit) -> Self {
-        let bell = Arc::new(Notify::new());
-        Self { app, socket, bell, subscriptions: Vec::new(), unanswered: 0, _slot: slot }
+    fn new(app: App, socket: WebSocket, slot: Slot) -> Self {
+        let following = Following::new(app.clone());
+        Self { following, wire: Wire { app, socket, slot }, unanswered: 0 }
     }
 
     /// The session's life, and its last word.
     async fn run(mut self) {
         let Err(cut) = self.speak().await;
+        if cut.is_of_slow() {
+            self.wire.slot.metrics.dropped();
+        }
         let Some((code, reason)) = cut.word() else { return };
         let frame = CloseFrame { code, reason: reason.into() };
         // Who is cut may not read any more. Who does answers, and is then gone: a connection that is
         // dropped before would take the last word with it.
+        let socket = &mut self.wire.socket;
         let part = async {
-            let _ = self.socket.send(Message::Close(Some(frame))).await;
-            while let Some(Ok(_)) = self.socket.recv().await {}
+            let _ = socket.send(Message::Close(Some(frame))).await;
+            while let Some(Ok(_)) = socket.recv().await {}
         };
         let _ = timeout(Duration::from_millis(STREAM_CLOSE_MS_MAX), part).await;
     }
@@ -122,18 +123,11 @@ impl Session {
         beat.tick().await;
         loop {
             tokio::select! {
-                heard = self.socket.recv() => self.on_heard(heard).await?,
-                () = self.bell.notified() => self.tell().await?,
+                heard = self.wire.socket.recv() => self.on_heard(heard).await?,
+                () = self.following.rung() => self.following.tell(&mut self.wire).await?,
                 _ = beat.tick() => self.ping().await?,
-                () = self.app.stopping() => return Err(self.stopped()),
+                () = self.wire.app.stopping() => return Err(self.following.stopped()),
             }
-        }
-    }
-
-    fn stopped(&self) -> Cut {
-        match self.app.engine().stopped() {
-            Some(cause) => Cut::Failed(Error::Stopped { cause }),
-            None => Cut::Stopping,
         }
     }
 
@@ -145,108 +139,43 @@ impl Session {
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
             Some(Ok(Message::Binary(_))) => {
                 let problem = Problem::malformed("message", "is binary; send JSON as text");
-                self.refuse(problem).await
+                self.wire.refused(problem).await
             }
-            Some(Ok(Message::Text(text))) => self.on_request(text.as_str()).await,
+            Some(Ok(Message::Text(text))) => match request(text.as_str()) {
+                Ok((leave, join)) => self.following.change(leave, join, &mut self.wire).await,
+                Err(problem) => self.wire.refused(problem).await,
+            },
         }
-    }
-
-    /// Does what a message asks for, part by part: what is wrong with one does not touch the others.
-    async fn on_request(&mut self, text: &str) -> Result<(), Cut> {
-        let (unsubscribe, subscribe) = match request(text) {
-            Ok(lists) => lists,
-            Err(problem) => return self.refuse(problem).await,
-        };
-        for entry in unsubscribe {
-            match entry.and_then(|entry| self.remove(&entry)) {
-                Ok((channel, market)) => {
-                    let body = UnsubscribedBody { kind: "unsubscribed", channel, market: &market };
-                    self.say(&body).await?;
-                }
-                Err(problem) => self.refuse(problem).await?,
-            }
-        }
-        for entry in subscribe {
-            let begun = match entry {
-                Ok(entry) => self.add(entry).await,
-                Err(problem) => Err(problem),
-            };
-            match begun {
-                Ok(text) => self.send(Message::text(text)).await?,
-                Err(problem) => self.refuse(problem).await?,
-            }
-        }
-        // What happened meanwhile has rung already, or will.
-        Ok(())
-    }
-
-    fn place(&self, entry: &Entry) -> Option<usize> {
-        self.subscriptions.iter().position(|it| it.is(entry.channel, &entry.market))
-    }
-
-    fn remove(&mut self, entry: &Entry) -> Result<(&'static str, String), Problem> {
-        let place = self.place(entry).ok_or_else(|| {
-            let why = format!("is not subscribed to in channel {}", entry.channel.name());
-            Problem::malformed("market", format!("{} {why}", entry.market))
-        })?;
-        self.subscriptions.swap_remove(place);
-        Ok((entry.channel.name(), entry.market.clone()))
-    }
-
-    /// Begins a subscription; returns the first that is said of it.
-    async fn add(&mut self, entry: Entry) -> Result<String, Problem> {
-        if self.place(&entry).is_some() {
-            let channel = entry.channel.name();
-            let why = format!("{} is subscribed to in channel {channel} already", entry.market);
-            return Err(Problem::malformed("market", why));
-        }
-        self.app.streams().check_subscriptions(self.subscriptions.len())?;
-        let directory = self.app.engine().directory();
-        let market = directory.market_by_name(&entry.market);
-        let market = market.ok_or_else(|| Problem::unknown_market(&entry.market))?;
-        let data = self.app.streams().market_data();
-        let followed = data.follow(market, Arc::clone(&self.bell)).await?;
-        let (subscription, text) = Subscription::begin(&self.app, entry.channel, followed).await?;
-        self.subscriptions.push(subscription);
-        Ok(text)
-    }
-
-    /// Tells what is new.
-    async fn tell(&mut self) -> Result<(), Cut> {
-        self.app.still().map_err(Cut::Refused)?;
-        let mut subscriptions = std::mem::take(&mut self.subscriptions);
-        let told = self.tell_of(&mut subscriptions).await;
-        self.subscriptions = subscriptions;
-        told
-    }
-
-    async fn tell_of(&mut self, subscriptions: &mut [Subscription]) -> Result<(), Cut> {
-        for subscription in subscriptions {
-            let (texts, is_all) = subscription.news(&self.app).await?;
-            for text in texts {
-                self.send(Message::text(text)).await?;
-            }
-            if !is_all {
-                // The others, and what the client says, have their turn first.
-                self.bell.notify_one();
-            }
-        }
-        Ok(())
     }
 
     async fn ping(&mut self) -> Result<(), Cut> {
-        self.app.still().map_err(Cut::Refused)?;
+        self.wire.app.still().map_err(Cut::Refused)?;
         if self.unanswered >= PINGS_UNANSWERED_MAX {
             return Err(Cut::Silent);
         }
         self.unanswered += 1;
-        self.send(Message::Ping(axum::body::Bytes::new())).await
+        self.wire.send(Message::Ping(axum::body::Bytes::new())).await
+    }
+}
+
+impl Subscriber for Wire {
+    async fn said(&mut self, said: Said) -> Result<(), Cut> {
+        let failed = |problem: Problem| Cut::Failed(Error::Storage(problem.code().into()));
+        let text = said.json(&self.app).await.map_err(failed)?;
+        self.send(Message::text(text)).await
     }
 
-    async fn refuse(&mut self, problem: Problem) -> Result<(), Cut> {
+    async fn unsubscribed(&mut self, channel: Channel, market: &str) -> Result<(), Cut> {
+        let channel = channel.name();
+        self.say(&UnsubscribedBody { kind: "unsubscribed", channel, market }).await
+    }
+
+    async fn refused(&mut self, problem: Problem) -> Result<(), Cut> {
         self.say(&ErrorBody { kind: "error", problem }).await
     }
+}
 
+impl Wire {
     async fn say(&mut self, body: &impl Serialize) -> Result<(), Cut> {
         let text = serde_json::to_string(body).expect("plain members always serialize");
         self.send(Message::text(text)).await
@@ -254,17 +183,24 @@ impl Session {
 
     async fn send(&mut self, message: Message) -> Result<(), Cut> {
         match timeout(Duration::from_millis(STREAM_SEND_MS_MAX), self.socket.send(message)).await {
-            Ok(sent) => sent.map_err(|error| Cut::Broken(error.to_string())),
-            Err(_) => Err(Cut::Gone),
+            Ok(sent) => sent.map_err(|error| Cut::Broken(error.to_string()))?,
+            Err(_) => return Err(Cut::Slow),
         }
+        self.slot.metrics.sent(1);
+        Ok(())
     }
 }
 
 impl Cut {
+    /// Whether the client could have followed, had it been quicker.
+    pub(super) const fn is_of_slow(&self) -> bool {
+        matches!(self, Self::Slow | Self::MissedTrades(_))
+    }
+
     /// Code and reason of the close frame; `None` where nobody would hear it.
     fn word(self) -> Option<(u16, String)> {
         match self {
-            Self::Gone => None,
+            Self::Gone | Self::Slow => None,
             Self::Stopping => Some((close_code::AWAY, "the server stops".into())),
             Self::Refused(problem) => Some((close_code::POLICY, shortened(problem.code().into()))),
             Self::Silent => Some((close_code::POLICY, "no ping was answered".into())),
@@ -290,9 +226,6 @@ fn shortened(mut text: String) -> String {
     }
     text
 }
-
-/// An entry, or what is wrong with it.
-type Read = Result<Entry, Problem>;
 
 /// `{"unsubscribe": [{channel, market}], "subscribe": [{channel, market, depth?}]}`.
 fn request(text: &str) -> Result<(Vec<Read>, Vec<Read>), Problem> {

@@ -9,10 +9,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::Limits;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::metrics::{OpenStream, StreamKind, StreamMetrics};
 
 use super::feed::MarketData;
 use super::problem::Problem;
 use super::state::blocking;
+use super::stream::Said;
 
 /// See the [module](self).
 pub(super) struct Streams {
@@ -29,17 +31,27 @@ struct Gate {
     limit: &'static str,
     max: usize,
     slots: Arc<Semaphore>,
+    metrics: StreamMetrics,
+}
+
+/// Room for a stream, until it is dropped.
+pub(super) struct Slot {
+    /// Counts what it says.
+    pub(super) metrics: OpenStream,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Gate {
-    fn new(limit: &'static str, max: usize) -> Self {
-        Self { limit, max, slots: Arc::new(Semaphore::new(max)) }
+    fn new(limit: &'static str, max: usize, kind: StreamKind) -> Self {
+        let slots = Arc::new(Semaphore::new(max));
+        Self { limit, max, slots, metrics: StreamMetrics::new(kind) }
     }
 
-    fn open(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let Self { limit, max, slots } = self;
+    fn open(&self) -> Result<Slot, Error> {
+        let Self { limit, max, slots, metrics } = self;
         let full = |_| Error::Overloaded { limit, max: *max as u64 };
-        Arc::clone(slots).try_acquire_owned().map_err(full)
+        let room = Arc::clone(slots).try_acquire_owned().map_err(full)?;
+        Ok(Slot { metrics: metrics.stream(), _room: room })
     }
 }
 
@@ -48,8 +60,12 @@ impl Streams {
     pub(super) fn new(engine: Engine, limits: &Limits) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Self {
-            events: Gate::new("event_streams_max", limits.event_streams_max),
-            markets: Gate::new("market_streams_max", limits.market_streams_max),
+            events: Gate::new("event_streams_max", limits.event_streams_max, StreamKind::Events),
+            markets: Gate::new(
+                "market_streams_max",
+                limits.market_streams_max,
+                StreamKind::MarketData,
+            ),
             subscriptions_max: limits.market_subscriptions_max,
             turns: Semaphore::new(cores),
             market_data: MarketData::new(engine, limits.market_trades_kept_max),
@@ -60,7 +76,7 @@ impl Streams {
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub(super) fn open_events(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn open_events(&self) -> Result<Slot, Error> {
         self.events.open()
     }
 
@@ -68,7 +84,7 @@ impl Streams {
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub(super) fn open_market_data(&self) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) fn open_market_data(&self) -> Result<Slot, Error> {
         self.markets.open()
     }
 
@@ -106,5 +122,17 @@ impl Streams {
     ) -> Result<T, Problem> {
         let _turn = self.turns.acquire().await.expect("it is never closed");
         blocking(work).await
+    }
+
+    /// Writes something that a stream says: a long one when it is its turn, on a thread that may be blocked.
+    ///
+    /// # Errors
+    /// `storage` when the work panicked.
+    pub(super) async fn said<T: Send + 'static>(
+        &self,
+        said: Said,
+        write: impl FnOnce(Said) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        if said.is_short() { Ok(write(said)) } else { self.turn(|| write(said)).await }
     }
 }

@@ -94,8 +94,8 @@ impl Batch {
         let room = app.engine().reserve(found)?;
         let mut batch =
             Self { requests: Vec::with_capacity(found), elements: Vec::with_capacity(found) };
-        for swap in swaps {
-            batch.push(app.counted(KIND, read_element(swap, app.engine().directory())));
+        for (index, swap) in swaps.into_iter().enumerate() {
+            batch.push(app.counted(KIND, read_element(index, swap, app.engine().directory())));
         }
         Ok((room, batch))
     }
@@ -124,8 +124,10 @@ impl Batch {
     }
 }
 
-fn read_element(swap: Value<'_>, directory: &Directory) -> Result<Asked, Problem> {
-    let object = Object::of(swap).map_err(|why| Problem::malformed("swaps", why))?;
+fn read_element(index: usize, swap: Value<'_>, directory: &Directory) -> Result<Asked, Problem> {
+    // Of anything else the answer's place says which it is; of this there is no id either.
+    let told = |why| Problem::malformed(format!("swaps[{index}]"), why);
+    let object = Object::of(swap).map_err(told)?;
     read_swap(object, Key(Ok(None)), directory)
 }
 

@@ -119,3 +119,81 @@ async fn in_a_stream_each_request_is_judged_and_a_revoked_key_ends_it() {
         assert_eq!((&*problem.code, problem.account), ("forbidden", Some(2)));
     }
 }
+
+fn key(name: &str, n: u64, accounts: &[u64]) -> proto::CreateApiKeyRequest {
+    proto::CreateApiKeyRequest {
+        request_id: proto::id_bytes(people::id(n).parse().expect("an id")),
+        name: name.into(),
+        scopes: vec!["read".into(), "trade".into()],
+        accounts: accounts.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn token(made: &proto::ApiKeyMade) -> Token {
+    made.token.parse().expect("of its form")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_listed_rotated_and_revoked() {
+    let venue = Venue::open();
+    let mut exchange = connect(&venue).await;
+    let operator = venue.operator.clone();
+    let bytes = |n: u64| proto::id_bytes(people::id(n).parse().expect("an id"));
+    let asked = proto::CreateApiKeyRequest {
+        networks: vec!["127.0.0.0/8".into()],
+        limits: Some(proto::ApiKeyLimits { in_flight: 7, ..Default::default() }),
+        ..key("desk", 920, &[2, 1])
+    };
+    let made = exchange.create_api_key(with(&operator, asked.clone())).await;
+    let made = made.expect("a key").into_inner();
+    let shown = made.key.clone().expect("the key");
+    assert_eq!((&*shown.name, shown.generation, &*shown.state), ("desk", 1, "standing"));
+    assert_eq!((&shown.accounts[..], shown.all_accounts), (&[1, 2][..], false));
+    assert_eq!((&shown.networks[..], shown.scopes.len()), (&["127.0.0.0/8".to_owned()][..], 2));
+    assert_eq!(shown.limits.map(|limits| limits.in_flight), Some(7));
+    // The same request is told the same; another one under that name is not.
+    let again = exchange.create_api_key(with(&operator, asked)).await.expect("the same");
+    assert_eq!(again.into_inner(), made);
+    let taken = exchange.create_api_key(with(&operator, key("desk", 921, &[1]))).await;
+    assert_eq!(code(taken), Code::AlreadyExists);
+    let first = token(&made);
+    assert_eq!(code(exchange.get_balances(with(&first, balances(1))).await), Code::Ok);
+    let mine = exchange.list_api_keys(with(&first, proto::ListApiKeysRequest {})).await;
+    assert_eq!(code(mine), Code::PermissionDenied);
+    let rotate = proto::RotateApiKeyRequest { request_id: bytes(922), name: "desk".into() };
+    let rotated = exchange.rotate_api_key(with(&operator, rotate)).await.expect("a secret");
+    let second = token(&rotated.into_inner());
+    assert_eq!(code(exchange.get_balances(with(&first, balances(1))).await), Code::Unauthenticated);
+    assert_eq!(code(exchange.get_balances(with(&second, balances(1))).await), Code::Ok);
+    let revoke = proto::RevokeApiKeyRequest { request_id: bytes(923), name: "desk".into() };
+    let receipt = exchange.revoke_api_key(with(&operator, revoke)).await.expect("a receipt");
+    let ended = Some(proto::receipt::What::KeyChanged(proto::KeyChanged {
+        name: "desk".into(),
+        revoked: true,
+    }));
+    assert_eq!(receipt.into_inner().what, ended);
+    let gone = exchange.get_balances(with(&second, balances(1))).await;
+    assert_eq!(code(gone), Code::Unauthenticated);
+    let keys = exchange.list_api_keys(with(&operator, proto::ListApiKeysRequest {})).await;
+    let keys = keys.expect("keys").into_inner().keys;
+    assert_eq!(keys.iter().map(|key| &*key.state).collect::<Vec<_>>(), ["standing", "revoked"]);
+    let one = proto::GetApiKeyRequest { name: "desk".into() };
+    let one = exchange.get_api_key(with(&operator, one)).await.expect("a key").into_inner();
+    assert_eq!((one.generation, &one), (2, &keys[1]));
+    let none = proto::GetApiKeyRequest { name: "none".into() };
+    assert_eq!(code(exchange.get_api_key(with(&operator, none)).await), Code::NotFound);
+    for (wrong, why) in [
+        (proto::CreateApiKeyRequest { all_accounts: true, ..key("a", 924, &[1]) }, "both"),
+        (key("a", 925, &[]), "neither"),
+        (proto::CreateApiKeyRequest { scopes: vec!["all".into()], ..key("a", 926, &[1]) }, "scope"),
+        (
+            proto::CreateApiKeyRequest { networks: vec!["x".into()], ..key("a", 927, &[1]) },
+            "network",
+        ),
+        (proto::CreateApiKeyRequest { request_id: Default::default(), ..key("a", 1, &[1]) }, "id"),
+    ] {
+        let refused = exchange.create_api_key(with(&operator, wrong)).await;
+        assert_eq!(code(refused), Code::InvalidArgument, "{why}");
+    }
+}

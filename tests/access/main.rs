@@ -12,14 +12,21 @@ mod people;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "no server here runs on a small disk")]
 mod process;
+#[path = "../streams/source.rs"]
+#[expect(dead_code, reason = "streams are read here to their end, and no further")]
+mod sse;
 
+mod bodies;
 mod credentials;
 mod grpc;
+mod http2;
 mod keys;
 mod limits;
+mod load;
 mod reads;
 mod routes;
 mod signatures;
 mod slow;
+mod streams;
 mod tls;
 mod venue;

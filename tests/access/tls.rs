@@ -21,12 +21,12 @@ use super::process::{Server, command};
 use super::venue::*;
 
 /// Writes an authority, and a certificate and key of that name that it made.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(directory: &Path, name: &str) -> Self {
+    pub fn new(directory: &Path, name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
@@ -35,7 +35,7 @@ impl Authority {
         Self { issuer }
     }
 
-    fn make(&self, directory: &Path, name: &str) {
+    pub fn make(&self, directory: &Path, name: &str) {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let params = CertificateParams::new(names).expect("names");
         let key = KeyPair::generate().expect("a key");
@@ -45,11 +45,11 @@ impl Authority {
     }
 }
 
-fn path(directory: &Path, name: &str) -> String {
+pub fn path(directory: &Path, name: &str) -> String {
     directory.join(name).to_str().expect("a plain path").to_owned()
 }
 
-fn serve(data: &Path, files: &Path, more: &[&str]) -> Server {
+pub fn serve(data: &Path, files: &Path, more: &[&str]) -> Server {
     let (cert, key) = (path(files, "server.pem"), path(files, "server.key"));
     let args = [&["--tls-cert", &cert, "--tls-key", &key], more].concat();
     Server::start_on(data, "127.0.0.1:0", &args)
@@ -62,22 +62,33 @@ fn list(server: &Server, token: &str, more: &[&str]) -> Output {
     command(&args).output().expect("it runs")
 }
 
+/// A connection over a version of TLS, on which those protocols are offered.
+pub fn connect(
+    server: &Server,
+    ca: &str,
+    version: &'static SupportedProtocolVersion,
+    protocols: &[&[u8]],
+) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let client = ClientConnection::new(Arc::new(config), name).expect("a client");
+    Ok(StreamOwned::new(client, TcpStream::connect(server.loopback())?))
+}
+
 /// The first line of an answer over a version of TLS, and the certificate that was shown.
 fn ask(
     server: &Server,
     ca: &str,
     version: &'static SupportedProtocolVersion,
 ) -> std::io::Result<(String, CertificateDer<'static>)> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca).expect("a certificate")).expect("an authority");
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[version])
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").expect("a name");
-    let client = ClientConnection::new(Arc::new(config), name).expect("a client");
-    let mut stream = StreamOwned::new(client, TcpStream::connect(server.loopback())?);
+    let mut stream = connect(server, ca, version, &[])?;
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;

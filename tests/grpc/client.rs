@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crosslatch::client::{Client, ClientError, Options, Outcome, deposit};
+use crosslatch::proto;
+use crosslatch::proto::market_data_message::News;
 use crosslatch::proto::request_state::Known;
 use crosslatch::types::AccountId;
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::people;
@@ -16,7 +19,7 @@ async fn client(server: &Server) -> Client {
     Client::connect(&url(server)).await.expect("the server listens")
 }
 
-fn one_swap(client: &Client) -> crosslatch::proto::Request {
+fn one_swap(client: &Client) -> proto::Request {
     let legs = [leg(1, 2, "ETH", 1), leg(2, 1, "SOL", 1)];
     crosslatch::client::swap(client.fresh_id(), legs)
 }
@@ -135,4 +138,106 @@ async fn an_address_where_nobody_listens_is_told() {
     for url in ["grpc://127.0.0.1:1", "http://127.0.0.1:7400"] {
         assert!(Client::connect(url).await.is_err(), "{url}");
     }
+}
+
+/// The server is killed and started again under a follower, who is told everything once and in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_is_told_everything_once_whatever_happens_to_the_server() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(data.path());
+    people::populate(&mut server.client());
+    let (http, grpc) = (server.address, server.grpc);
+    let client = client(&server).await;
+    let mut events = client.events(proto::EventsRequest::default());
+    let caller = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut last = 0;
+            for _ in 0..150 {
+                let outcome = client.submit(one_swap(&client)).await;
+                let Ok(Outcome::Settled(receipt)) = outcome else { panic!("{outcome:?}") };
+                last = receipt.commit_seq;
+            }
+            last
+        })
+    };
+    let mut told = Vec::new();
+    for upto in [20, 60, 100] {
+        while told.len() < upto {
+            told.push(seq(events.next().await.expect("it goes on")));
+            assert_eq!(Some(&events.seq()), told.last());
+        }
+        server.kill();
+        server = restart(data.path(), http, grpc);
+    }
+    let last = caller.await.expect("it does not fail");
+    while told.last() != Some(&last) {
+        told.push(seq(events.next().await.expect("it goes on")));
+    }
+    assert_eq!(told, (1..=last).collect::<Vec<_>>());
+    // With an end it ends, and who comes back with its seq is told the rest.
+    let ask = proto::EventsRequest { after: last - 5, until_now: true, ..Default::default() };
+    let mut rest = client.events(ask);
+    for expected in last - 4..=last {
+        assert_eq!(seq(rest.next().await.expect("it goes on")), expected);
+    }
+    assert_eq!(rest.next().await.expect("an end"), None);
+    let ask = proto::EventsRequest { after: last + 1_000, ..Default::default() };
+    let refused = client.events(ask).next().await;
+    assert!(matches!(refused, Err(ClientError::Refused(it)) if it.code == "malformed"));
+}
+
+fn seq(event: Option<proto::Event>) -> u64 {
+    event.expect("it goes on").receipt.expect("a receipt").commit_seq
+}
+
+/// Of trades none is missed, and of the book what is told in the end is what stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_a_market_misses_no_trade_while_the_server_is_away() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = Server::start(data.path());
+    people::populate(&mut server.client());
+    let (http, grpc) = (server.address, server.grpc);
+    let client = client(&server).await;
+    let market = json!({"base": "ETH", "quote": "SOL", "tick_size": "1", "lot_size": "1",
+        "maker_fee_bps": 0, "taker_fee_bps": 0, "fee_account": 1});
+    tokio::task::block_in_place(|| server.client().put("/v1/markets/ETH-SOL", &market).with(200));
+    let channel = proto::MarketChannel::Trades.into();
+    let subscription = proto::MarketSubscription { channel, market: "ETH-SOL".into(), depth: None };
+    let mut data_of = client.market_data(vec![subscription]);
+    assert!(matches!(data_of.next().await.expect("it goes on"), News::Subscribed(_)));
+    let mut expected = Vec::new();
+    let mut told = Vec::new();
+    for round in 0..3_u64 {
+        for n in 0..4_u64 {
+            let (sell, buy) = (50 + round * 100 + n * 2, 51 + round * 100 + n * 2);
+            let order = |id: u64, account: u64, side: &str| {
+                json!({"request_id": people::id(id), "account": account, "market": "ETH-SOL",
+                    "side": side, "type": "limit", "price": (3 + n).to_string(), "quantity": "1"})
+            };
+            tokio::task::block_in_place(|| {
+                let mut http = server.client();
+                http.post("/v1/orders", &order(sell, 1, "sell")).with(200);
+                http.post("/v1/orders", &order(buy, 2, "buy")).with(200);
+            });
+            expected.push(3 + n);
+        }
+        // Of the first rounds nothing was read yet when it dies.
+        if round < 2 {
+            server.kill();
+            server = restart(data.path(), http, grpc);
+        }
+    }
+    let mut last = 0;
+    while told.len() < expected.len() {
+        match data_of.next().await.expect("it goes on") {
+            News::Trades(trades) => {
+                assert!(trades.seq > last, "in order, each once");
+                last = trades.seq;
+                told.extend(trades.trades.iter().map(|trade| trade.price));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told, expected);
 }

@@ -12,8 +12,11 @@ mod process;
 
 mod calls;
 mod client;
+mod events;
 mod lives;
+mod market_data;
 mod python;
 mod refusals;
 mod stream;
+mod table;
 mod venue;

@@ -177,6 +177,7 @@ fn a_batch_is_answered_in_order_and_one_bad_swap_spoils_nothing() {
         (&results[1]["field"], &results[1]["request_id"]),
         (&json!("legs[1].amount"), &json!(id(501)))
     );
+    assert_eq!(results[5]["field"], "swaps[5]");
     assert_eq!(results[6]["legs"][0]["from_after"], "998");
     assert_eq!(
         client.post("/v1/swaps:batch", &json!({"swaps": []})).with(200),

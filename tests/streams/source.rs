@@ -28,11 +28,17 @@ pub struct Source {
 impl Source {
     /// Opens a stream that the server must not refuse.
     pub fn open(address: SocketAddr, path: &str, last: Option<&str>) -> Self {
+        let last = last.map(|last| format!("Last-Event-ID: {last}"));
+        Self::open_with(address, path, &last.iter().map(|it| &**it).collect::<Vec<_>>())
+    }
+
+    /// The same with those headers.
+    pub fn open_with(address: SocketAddr, path: &str, headers: &[&str]) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
         let mut connection = BufReader::new(stream);
-        let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
-        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{last}\r\n");
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         connection.get_mut().write_all(head.as_bytes()).expect("it is sent");
         let mut this = Self { connection, text: String::new(), read: 0 };
         let status = this.line();

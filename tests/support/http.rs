@@ -97,11 +97,31 @@ impl Client {
             let Some((name, value)) = line.split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
+        if headers.iter().any(|(name, _)| name == "transfer-encoding") {
+            let body = self.read_chunks()?;
+            return Ok(Reply { status, headers, body });
+        }
         let length = headers.iter().find(|(name, _)| name == "content-length");
         let length = length.map_or(0, |(_, length)| length.parse().expect("a length"));
         let mut body = vec![0; length];
         self.connection.read_exact(&mut body)?;
         Ok(Reply { status, headers, body })
+    }
+
+    /// A body that says piece by piece how long it is.
+    fn read_chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let size = self.read_line()?;
+            let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
+            let begin = body.len();
+            body.resize(begin + size + 2, 0);
+            self.connection.read_exact(&mut body[begin..])?;
+            body.truncate(begin + size);
+            if size == 0 {
+                return Ok(body);
+            }
+        }
     }
 
     fn read_line(&mut self) -> io::Result<String> {

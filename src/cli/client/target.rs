@@ -10,10 +10,11 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 
 use crate::access::secret::Token;
 use crate::access::signature::{KEY_HEADER, SIGNATURE_HEADER, Signed, TIMESTAMP_HEADER, body_hash};
+use crate::client::Access;
 use crate::clock::{Clock, SystemClock};
 
 /// Who asks, and whom to trust.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct AccessArgs {
     /// The key's token.
     #[arg(
@@ -80,6 +81,20 @@ impl AccessArgs {
             (TIMESTAMP_HEADER, timestamp),
             (SIGNATURE_HEADER, signature),
         ])
+    }
+
+    /// The same for the client over gRPC, and for loads.
+    ///
+    /// # Errors
+    /// Which file cannot be read, or what is missing.
+    pub(in crate::cli) fn access(&self) -> Result<Access, String> {
+        let identity = match (&self.client_cert, &self.client_key) {
+            (Some(cert), Some(key)) => Some((read(cert)?, read(key)?)),
+            (None, None) => None,
+            _ => return Err("--client-cert and --client-key go together".into()),
+        };
+        let ca_pem = self.ca.as_deref().map(read).transpose()?;
+        Ok(Access { token: self.token()?, ca_pem, identity_pem: identity })
     }
 
     fn token(&self) -> Result<Option<Token>, String> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
+use crate::cli::client::target::AccessArgs;
 use crate::config::{ASSETS_MAX, BATCH_REQUESTS_MAX, Limits, MARKETS_MAX};
 use crate::engine::Durability;
 
@@ -79,9 +80,12 @@ pub struct LoadArgs {
     /// Data directory [default: a temporary one in the current directory, removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Load a running server instead: grpc://HOST:PORT or http://HOST:PORT (swap and two-phase only)
+    /// Load a running server instead: grpc://HOST:PORT or http://HOST:PORT, or over TLS grpcs:// or https://
     #[arg(long, value_name = "URL", conflicts_with_all = ["data", "shards", "durability", "cross_shard"])]
     pub url: Option<String>,
+    /// With --url: who asks, and whom to trust
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Shard actors
     #[arg(long, value_name = "N", default_value_t = Limits::default().shards)]
     pub shards: usize,
@@ -98,7 +102,8 @@ pub struct LoadArgs {
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Run nothing: compare two kept reports (or arrays of them); the status is 3 if the second is worse
-    #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"], exclusive = true)]
+    #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"],
+          conflicts_with_all = ["url", "data", "swaps", "duration", "rate", "verify", "json", "report"])]
     pub compare: Option<Vec<PathBuf>>,
     /// Serve /metrics on this address while it runs
     #[arg(long, value_name = "ADDR")]
@@ -237,20 +242,8 @@ impl LoadArgs {
     /// Finds what cannot be asked of a server.
     fn check_url(&self) -> Result<(), String> {
         let Some(url) = &self.url else { return Ok(()) };
-        if self.mode == Mode::Transaction {
-            return Err(
-                "--mode transaction reads many balances of one snapshot, which no face offers: \
-                        leave --url out"
-                    .into(),
-            );
-        }
         if self.mode == Mode::Orders && url.starts_with("http") {
             return Err("--mode orders goes to a server over grpc://".into());
-        }
-        if self.funds == Funds::Tight {
-            return Err(
-                "--funds tight checks every refusal in this process: leave --url out".into()
-            );
         }
         Ok(())
     }

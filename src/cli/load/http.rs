@@ -7,36 +7,40 @@ use std::fmt::Write as _;
 use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::error::Error;
-use crate::request::{Action, Command, Request};
-use crate::types::{CommitSeq, Leg};
+use crate::error::{Error, Reject};
+use crate::request::{Action, Command, Request, Transact};
+use crate::types::{AccountId, Amount, Balance, CommitSeq, Leg, Subject};
 
-use super::target::{RemoteReply, documented, gone};
+use super::reach::{Reach, Url, Wire};
+use super::target::{OfAccount, RemoteRefusal, RemoteReply, asset_of, documented, gone};
 
 /// Answers are read in pieces of this size at least.
 const READ_BYTES: usize = 16 * 1024;
 
 /// A connection.
 pub(super) struct HttpCaller {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     authority: String,
+    /// A header that shows the key, if there is one.
+    bearer: String,
     request: String,
     body: String,
     answer: Vec<u8>,
 }
 
 impl HttpCaller {
-    /// Connects to `HOST:PORT`.
+    /// Connects.
     ///
     /// # Errors
     /// Nobody listens there.
-    pub(super) async fn connect(authority: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
+    pub(super) async fn connect(reach: &Reach) -> io::Result<Self> {
+        let Url::Http(authority) = &reach.url else {
+            return Err(io::Error::other("it is not reached over HTTP"));
+        };
+        let (stream, bearer) = (reach.connect(authority).await?, reach.bearer());
         let (request, body, answer) = (String::new(), String::new(), Vec::new());
-        Ok(Self { stream, authority: authority.to_owned(), request, body, answer })
+        Ok(Self { stream, authority: authority.clone(), bearer, request, body, answer })
     }
 
     /// What is at a path.
@@ -53,12 +57,12 @@ impl HttpCaller {
     /// # Errors
     /// The connection is lost, or this is not HTTP as our server speaks it.
     pub(super) async fn send(&mut self, method: &str, path: &str) -> io::Result<&str> {
-        let Self { stream, authority, request, body, answer } = self;
+        let Self { stream, authority, bearer, request, body, answer } = self;
         request.clear();
         let length = body.len();
         let written = write!(
             request,
-            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{bearer}Content-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );
         written.map_err(io::Error::other)?;
@@ -165,6 +169,10 @@ fn write_one(body: &mut String, request: &Request) -> (&'static str, String) {
             );
             ("POST", "/v1/deposits".into(), written)
         }
+        Command::Transact(transact) => {
+            write_transaction(body, request, transact);
+            ("POST", "/v1/transactions".into(), Ok(()))
+        }
         Command::PutAsset(spec) => {
             let (chain, kind) = (spec.chain, format!("{:?}", spec.chain_kind).to_lowercase());
             let (token, decimals) = (&spec.token, spec.decimals);
@@ -183,6 +191,23 @@ fn write_one(body: &mut String, request: &Request) -> (&'static str, String) {
     };
     written.expect("writing to a string cannot fail");
     (method, path)
+}
+
+fn write_transaction(body: &mut String, request: &Request, transact: &Transact) {
+    let reads = transact.reads.iter().map(|read| {
+        let Subject::Balance(of) = &read.subject else {
+            unreachable!("a load's transactions read balances");
+        };
+        let (asset, version) = (format!("A{}", of.asset), read.version.to_string());
+        serde_json::json!({"account": of.account, "asset": asset, "version": version})
+    });
+    let transfers = transact.transfers.iter().map(|leg| {
+        let asset = format!("A{}", leg.asset);
+        serde_json::json!({"from": leg.from, "to": leg.to, "asset": asset, "amount": leg.amount})
+    });
+    let (reads, transfers): (Vec<_>, Vec<_>) = (reads.collect(), transfers.collect());
+    let whole = serde_json::json!({"request_id": request.id, "reads": reads, "writes": [], "transfers": transfers});
+    *body = whole.to_string();
 }
 
 /// All but the last brace.
@@ -211,9 +236,51 @@ fn read_replies(answer: &str, replies: &mut Vec<RemoteReply>) {
         let seq = after("\"commit_seq\":\"").and_then(|seq| seq.parse().ok());
         replies.push(match seq {
             Some(seq) if part.starts_with("settled") => Ok(CommitSeq::new(seq)),
-            _ => Err(documented(after("\"code\":\"").unwrap_or_default())),
+            _ => Err(refusal(after)),
         });
     }
+}
+
+/// A refusal by its members' texts, each of which follows its name.
+fn refusal<'a>(after: impl Fn(&str) -> Option<&'a str>) -> RemoteRefusal {
+    let code = documented(after("\"code\":\"").unwrap_or_default());
+    let claim = || {
+        // A number stands without quotes: it ends where the next member begins.
+        let account = after("\"account\":")?.trim_end_matches([',', '}']).parse().ok()?;
+        Some(Reject::InsufficientFunds {
+            account: AccountId::new(account),
+            asset: asset_of(after("\"asset\":\"")?)?,
+            short_by: after("\"short_by\":\"")?.parse().ok()?,
+            seq: CommitSeq::new(after("\"seq\":\"")?.parse().ok()?),
+        })
+    };
+    RemoteRefusal { code, claim: if code == "insufficient_funds" { claim() } else { None } }
+}
+
+/// An account's balances, the latest or as of a seq.
+///
+/// # Errors
+/// The connection is lost, or the answer is none.
+pub(super) async fn balances(
+    caller: &mut HttpCaller,
+    account: AccountId,
+    at: Option<CommitSeq>,
+) -> Result<OfAccount, Error> {
+    let at = at.map(|at| format!("?at={at}")).unwrap_or_default();
+    let answer = caller.get(&format!("/v1/accounts/{account}/balances{at}")).await;
+    let answer = answer.map_err(|error| gone(&error))?;
+    let unread = || Error::Stopped { cause: format!("no balances: {answer:.200}") };
+    let read: serde_json::Value = serde_json::from_str(answer).map_err(|_| unread())?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let seq = |value: &serde_json::Value| text(value).parse().map(CommitSeq::new);
+    let units = |value: &serde_json::Value| text(value).parse::<Amount>().unwrap_or_default();
+    let of = |it: &serde_json::Value| {
+        let balance = Balance { available: units(&it["available"]), held: units(&it["held"]) };
+        Some((asset_of(it["asset"].as_str()?)?, balance, seq(&it["version"]).ok()?))
+    };
+    let balances = read["balances"].as_array().ok_or_else(unread)?.iter().map(of);
+    let balances = balances.collect::<Option<Vec<_>>>().ok_or_else(unread)?;
+    Ok((seq(&read["seq"]).map_err(|_| unread())?, balances))
 }
 
 #[cfg(test)]
@@ -257,7 +324,7 @@ mod tests {
                {"status":"rejected","code":"already_resolved","commit_seq":"7"}]}"#,
             &mut replies,
         );
-        assert_eq!(replies, [Ok(CommitSeq::new(9)), Err("already_resolved")]);
+        assert_eq!(replies, [Ok(CommitSeq::new(9)), Err(RemoteRefusal::of("already_resolved"))]);
     }
 
     #[test]

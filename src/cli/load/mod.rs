@@ -24,6 +24,7 @@ mod http;
 mod page;
 mod probe;
 mod progress;
+mod reach;
 mod reading;
 mod refusals;
 mod remote;
@@ -58,12 +59,13 @@ use compare::Comparison;
 use cpu::CpuTimes;
 use environment::{Environment, disk_bytes, written_bytes};
 use progress::Progress;
+use reach::Reach;
 use reading::Reading;
 use report::{Measured, Report, grouped};
 use runner::{Load, Ran};
 use series::Series;
 use sidecar::Sidecar;
-use target::{Target, Url};
+use target::Target;
 use verify::{BeforeLoad, WasTold};
 use workload::Workload;
 
@@ -87,9 +89,9 @@ pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(USAGE));
     }
-    let report = match args.url.as_deref().map(Url::of).transpose() {
+    let report = match args.url.as_deref().map(|url| Reach::of(url, &args.access)).transpose() {
         Ok(None) => load(&args, &Data::of(&args)?)?,
-        Ok(Some(url)) => remote::load(&args, &url)?,
+        Ok(Some(reach)) => remote::load(&args, &reach)?,
         Err(why) => {
             eprintln!("error: --url: {why}");
             return Ok(ExitCode::from(USAGE));

@@ -82,6 +82,37 @@ pub(super) fn check(
     Ok(sum)
 }
 
+/// The same check, by a caller that reads balances itself, one by one: of a server.
+pub(super) struct Checking {
+    claims: std::vec::IntoIter<RefusedSwap>,
+    found: RefusalsChecked,
+    ends_nanos: u64,
+}
+
+impl Checking {
+    /// Nothing checked yet.
+    pub(super) fn new(sample: Sample<RefusedSwap>) -> Self {
+        let found = RefusalsChecked { refusals: sample.offered(), ..RefusalsChecked::default() };
+        let ends_nanos = SystemClock.boot_nanos() + CHECKING_MAX.as_nanos() as u64;
+        Self { claims: sample.into_shuffled().into_iter(), found, ends_nanos }
+    }
+
+    /// The next claim to check, while there is time.
+    pub(super) fn next(&mut self) -> Option<RefusedSwap> {
+        if SystemClock.boot_nanos() < self.ends_nanos { self.claims.next() } else { None }
+    }
+
+    /// What there was at the seq of a claim.
+    pub(super) fn count(&mut self, claim: &RefusedSwap, available: Amount) {
+        self.found.count(claim, available);
+    }
+
+    /// What came of it.
+    pub(super) fn found(self) -> RefusalsChecked {
+        self.found
+    }
+}
+
 impl RefusalsChecked {
     fn count(&mut self, claim: &RefusedSwap, available: Amount) {
         self.checked += 1;

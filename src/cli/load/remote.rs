@@ -4,8 +4,8 @@
 //! set up ─► audit ─► clients send ─► last answer ─► drained ─► audit ─► report
 //! ```
 //!
-//! What only the server can know of itself (stages, syncs, its CPU) is in its own `/metrics`; the report has
-//! it when the load goes over HTTP, where those are.
+//! What only the server can know of itself (stages, syncs, its CPU) is in its own metrics, which are read
+//! before and after. With tight funds the claims of a sample of refusals are read back as of their seqs.
 
 use std::sync::Arc;
 
@@ -21,18 +21,21 @@ use crate::request::{Command, Request};
 use crate::types::{Amount, RequestId};
 
 use super::alarm::Alarm;
-use super::args::LoadArgs;
+use super::args::{Funds, LoadArgs};
 use super::cpu::CpuTimes;
 use super::environment::Environment;
 use super::http::HttpCaller;
 use super::progress::Progress;
+use super::reach::{Reach, Url};
 use super::reading::Reading;
+use super::refusals::{self, RefusalsChecked};
 use super::report::{Measured, Report};
 use super::runner::{Load, Ran};
 use super::series::Series;
 use super::setup;
 use super::sidecar::Sidecar;
-use super::target::{Line, Pool, Reply, Target, Url};
+use super::tally::{RefusedSwap, Sample};
+use super::target::{Line, Pool, Reply, Target};
 use super::verify::Verdict;
 use super::workload::Workload;
 
@@ -45,7 +48,7 @@ const DRAIN_ASKS_MAX: usize = 100_000;
 ///
 /// # Errors
 /// The server is not reached, refuses the set-up, or is gone before the end.
-pub(super) fn load(args: &LoadArgs, url: &Url) -> anyhow::Result<Report> {
+pub(super) fn load(args: &LoadArgs, reach: &Reach) -> anyhow::Result<Report> {
     let exporter = metrics::install()?;
     let stop = Arc::new(Alarm::new());
     let (_sidecar, listens_on) = Sidecar::start(Arc::clone(&stop), exporter.clone(), args.metrics)?;
@@ -54,18 +57,18 @@ pub(super) fn load(args: &LoadArgs, url: &Url) -> anyhow::Result<Report> {
     }
     let environment = Environment::of(&std::env::current_dir()?);
     let workload = Workload::new(args);
-    let server = Server::new(url.clone())?;
+    let server = Server::new(reach.clone())?;
     eprintln!("setting up {} accounts on the server, seed {}", args.accounts, args.seed);
     server.set_up(args, &workload, &stop)?;
     let before = server.audit()?;
     let metrics_before = server.metrics()?;
     let (cpu_before, began) = (CpuTimes::now(), SystemClock.boot_nanos());
-    let target = Target::Server(url.clone());
+    let target = Target::Server(reach.clone());
     let nothing = Reading::default();
     let progress = Progress { engine: None, exporter: &exporter, before: &nothing };
     let load = Load { args, target: &target, workload: &workload, stop: &stop };
     let mut series = Series::new();
-    let ran = load.run(|shared, done| progress.show(shared, done, &mut series))?;
+    let mut ran = load.run(|shared, done| progress.show(shared, done, &mut series))?;
     server.drain()?;
     let drained_seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
     let mut cpu = CpuTimes::now().since(&cpu_before);
@@ -85,6 +88,13 @@ pub(super) fn load(args: &LoadArgs, url: &Url) -> anyhow::Result<Report> {
     });
     if let Some(unexpected) = &ran.tally.unexpected {
         eprintln!("refused, and should not be: {unexpected}");
+    }
+    if args.funds == Funds::Tight {
+        eprintln!("checking refusals");
+        report.add_refusals(
+            server
+                .refusals(std::mem::replace(&mut ran.tally.refusals, Sample::new(0, args.seed)))?,
+        );
     }
     if args.verify {
         report.add_verdict(verdict(&before, &server.audit()?, &ran));
@@ -128,14 +138,14 @@ fn verdict(before: &Audited, after: &Audited, ran: &Ran) -> Verdict {
 
 /// A server before and after its load.
 struct Server {
-    url: Url,
+    reach: Reach,
     runtime: Runtime,
 }
 
 impl Server {
-    fn new(url: Url) -> anyhow::Result<Self> {
+    fn new(reach: Reach) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { url, runtime })
+        Ok(Self { reach, runtime })
     }
 
     /// Assets, accounts, markets, and what accounts start with.
@@ -144,8 +154,10 @@ impl Server {
         self.runtime.block_on(async {
             let pool = self.pool(SETUP_CALLERS).await?;
             let mut sent = 0;
-            for commands in phases {
-                self.send_all(&pool, commands, &mut sent, stop).await?;
+            for (phase, commands) in phases.into_iter().enumerate() {
+                // Assets get their numbers in the order in which they come.
+                let callers = if phase > 0 && self.reach.is_http() { SETUP_CALLERS } else { 1 };
+                self.send_all(&pool, commands, (&mut sent, callers), stop).await?;
             }
             anyhow::Ok(())
         })?;
@@ -153,7 +165,7 @@ impl Server {
     }
 
     async fn pool(&self, callers: usize) -> anyhow::Result<Pool> {
-        Pool::of(&Target::Server(self.url.clone()), callers).await.context("no server")
+        Pool::of(&Target::Server(self.reach.clone()), callers).await.context("no server")
     }
 
     /// Over HTTP many callers send one by one; over gRPC one sends batches.
@@ -161,13 +173,12 @@ impl Server {
         &self,
         pool: &Pool,
         mut commands: Box<dyn Iterator<Item = Command> + '_>,
-        sent: &mut u128,
+        (sent, callers): (&mut u128, usize),
         stop: &Alarm,
     ) -> anyhow::Result<()> {
-        let callers = if matches!(self.url, Url::Http(_)) { SETUP_CALLERS } else { 1 };
         let mut lines = Vec::new();
         for number in 0..callers {
-            lines.push(pool.line(number, BATCH_REQUESTS_MAX).await?);
+            lines.push(pool.line(number, BATCH_REQUESTS_MAX, false).await?);
         }
         while !stop.has_rung() {
             let now = SystemClock.wall().millis();
@@ -202,32 +213,50 @@ impl Server {
 
     fn audit(&self) -> anyhow::Result<Audited> {
         self.runtime.block_on(async {
-            match &self.url {
+            match &self.reach.url {
                 Url::Grpc(_) => {
                     let mut exchange = self.pool(1).await?.exchange()?;
                     let report = exchange.audit(proto::AuditRequest {}).await?.into_inner();
                     Ok(Audited::of_message(report))
                 }
-                Url::Http(authority) => {
-                    let mut caller = HttpCaller::connect(authority).await?;
+                Url::Http(_) => {
+                    let mut caller = HttpCaller::connect(&self.reach).await?;
                     Audited::of_json(caller.get("/v1/audit").await?)
                 }
             }
         })
     }
 
-    /// What the server says of itself; nothing over gRPC.
+    /// What the server says of itself.
     fn metrics(&self) -> anyhow::Result<Reading> {
-        let Url::Http(authority) = &self.url else { return Ok(Reading::default()) };
         self.runtime.block_on(async {
-            let mut caller = HttpCaller::connect(authority).await?;
-            Ok(Reading::parse(caller.get("/metrics").await?))
+            if self.reach.is_http() {
+                let mut caller = HttpCaller::connect(&self.reach).await?;
+                return Ok(Reading::parse(caller.get("/metrics").await?));
+            }
+            let mut exchange = self.pool(1).await?.exchange()?;
+            let metrics = exchange.get_metrics(proto::GetMetricsRequest {}).await?.into_inner();
+            Ok(Reading::parse(&metrics.text))
+        })
+    }
+
+    /// Whether what refusals for lack of funds claimed was so, as of the seq that they named.
+    fn refusals(&self, sample: Sample<RefusedSwap>) -> anyhow::Result<RefusalsChecked> {
+        self.runtime.block_on(async {
+            let mut line = self.pool(1).await?.line(0, 1, true).await?;
+            let mut checking = refusals::Checking::new(sample);
+            while let Some(claim) = checking.next() {
+                let (_, then) = line.balances_at(claim.account, claim.seq).await?;
+                let of_asset = then.iter().find(|(asset, ..)| *asset == claim.asset);
+                checking.count(&claim, of_asset.map_or(Amount::ZERO, |it| it.1.available));
+            }
+            Ok(checking.found())
         })
     }
 
     /// Waits until everything that is durable now is in the version store; over HTTP, nobody says.
     fn drain(&self) -> anyhow::Result<()> {
-        if matches!(self.url, Url::Http(_)) {
+        if self.reach.is_http() {
             return Ok(());
         }
         self.runtime.block_on(async {

@@ -15,7 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 
 use super::alarm::Alarm;
-use super::args::LoadArgs;
+use super::args::{Funds, LoadArgs};
 use super::callers::Caller;
 use super::cpu;
 use super::tally::Tally;
@@ -161,10 +161,11 @@ impl<'env> Load<'env> {
         let runtime = runtime.map_err(no_thread)?;
         let threads = self.args.clients().min(GENERATOR_THREADS_MAX);
         let pool = runtime.block_on(Pool::of(self.target, self.args.clients()))?;
+        let is_full = self.args.funds == Funds::Tight;
         let mut clients = JoinSet::new();
         for number in (number..self.args.clients()).step_by(threads) {
             let caller = Caller {
-                line: runtime.block_on(pool.line(number, self.args.batch))?,
+                line: runtime.block_on(pool.line(number, self.args.batch, is_full))?,
                 turns: Arc::clone(&turns),
                 tally: Arc::clone(&tally),
                 workload: ClientWorkload::new(Arc::clone(self.workload), number),

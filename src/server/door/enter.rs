@@ -60,8 +60,7 @@ async fn admit(
     peer: &Peer,
 ) -> Result<Admitted, Problem> {
     let door = app.door();
-    let is_open = need == Need::Public || need == Need::Metrics && door.metrics_open;
-    if is_open {
+    if door.is_open_to_all(need) {
         return Ok((Visitor::ANYBODY, None));
     }
     let told = |refused: Refused| {
@@ -153,8 +152,8 @@ async fn signed(
     let (door, directory) = (app.door(), app.engine().directory());
     door.timely(&shown.timestamp, peer).map_err(&told)?;
     let body = std::mem::take(request.body_mut());
-    let taken = Taken::read(body, app).await?;
-    let (taken, hash) = hashed(taken).await?;
+    let taken = Taken::read_unproven(body, app).await?;
+    let (mut taken, hash) = hashed(taken).await?;
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let signed = Signed {
         method: request.method().as_str(),
@@ -165,6 +164,7 @@ async fn signed(
     };
     let issued =
         door.signed(&shown.key, &shown.signature, &signed, peer, directory).map_err(told)?;
+    taken.prove();
     let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
     let is_named = !shown.request_id.is_empty() || has_request_id(taken.bytes());
     request.extensions_mut().insert(Read(Arc::new(Mutex::new(Some(taken)))));

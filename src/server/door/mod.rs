@@ -114,6 +114,11 @@ impl Door {
         Ok(self.master.get_or_init(|| master))
     }
 
+    /// Whether a call that needs that is for everybody, with or without a key.
+    pub(super) fn is_open_to_all(&self, need: Need) -> bool {
+        need == Need::Public || need == Need::Metrics && self.metrics_open
+    }
+
     /// The key that a bearer's token belongs to.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub(super) fn admit(
 ) -> Result<(App, Option<InFlight>), Problem> {
     let peer = extensions.get::<Peer>().expect("every connection says where it is from");
     let (door, directory) = (app.door(), app.engine().directory());
+    if door.is_open_to_all(need) {
+        return Ok((app.visited_by(Visitor::ANYBODY), None));
+    }
     if directory.keys_len() == 0 && peer.address.ip().to_canonical().is_loopback() {
         return Ok((app.visited_by(Visitor::TRUSTED), None));
     }

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! connection ─► caller ─┬─ unary call ─► read ─► engine ─► receipt, or a status with its problem
-//!                       └─ Submit ─► batches ─► engine ─► results, in order (batch)
+//!                       ├─ Submit ─► batches ─► engine ─► results, in order (batch)
+//!                       └─ Events, MarketData ◄─ what happens (events, market_data)
 //! ```
 //!
 //! What can be asked and what is answered is the same as over HTTP, and so are most of the functions:
 //! a message is read into what the engine takes (`read`), and what comes of it is written as a message
 //! (`receipt`, `problem`). The proto file says what the messages mean.
 
+mod api_keys;
 mod batch;
 mod caller;
+mod events;
+mod market_data;
 mod markets;
 mod problem;
 mod read;
@@ -31,6 +35,7 @@ use crate::proto;
 use crate::proto::exchange_server::ExchangeServer;
 
 use super::connections;
+use super::door::rights::Need;
 use super::state::App;
 use super::tls::Tls;
 use service::Service;
@@ -69,6 +74,11 @@ pub async fn serve(
     };
     let router = services.into_axum_router().layer(map_response(problem::of_answer));
     connections::serve(router, listener, tls, limits, stop).await
+}
+
+/// What each call that is no single command needs of a key, by its name as in `get_asset`.
+pub fn needs() -> Vec<(&'static str, Need)> {
+    service::needs()
 }
 
 fn services(app: App, stopping: watch::Receiver<bool>) -> Routes {

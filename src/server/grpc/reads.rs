@@ -327,3 +327,8 @@ pub(super) async fn status(app: App, _: proto::GetStatusRequest) -> Told<proto::
         in_flight: status.in_flight as u64,
     })
 }
+
+pub(super) async fn metrics(app: App, _: proto::GetMetricsRequest) -> Told<proto::Metrics> {
+    let exporter = app.exporter().clone();
+    Ok(proto::Metrics { text: blocking(move || exporter.render()).await? })
+}

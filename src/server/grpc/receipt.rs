@@ -40,7 +40,8 @@ pub(super) fn in_message(problem: Problem, asks: &Asks) -> Problem {
     if problem.members().field.as_deref() == Some("id") { problem.at(field) } else { problem }
 }
 
-fn receipt(receipt: Receipt, directory: &Directory) -> proto::Receipt {
+/// A receipt as a message.
+pub(super) fn receipt(receipt: Receipt, directory: &Directory) -> proto::Receipt {
     let id = receipt.request_id;
     let (commit_seq, time_us) = (receipt.commit_seq.get(), receipt.time.get());
     let api_key = key_name(receipt.caller, directory).map(Into::into).unwrap_or_default();

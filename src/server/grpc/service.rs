@@ -6,7 +6,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::proto;
 use crate::proto::exchange_server::Exchange;
 use crate::proto::request::Command as Asks;
-use crate::server::door::rights::{ANY_KEY, HOLD, Need, OPERATE, OUTCOME, READ, TRADE, WITHDRAWAL};
+use crate::server::door::rights::{
+    ANY_KEY, HOLD, METRICS, Need, OPERATE, OUTCOME, READ, TRADE, WITHDRAWAL,
+};
 use crate::server::names::Names;
 use crate::server::orders;
 use crate::server::problem::Problem;
@@ -17,7 +19,7 @@ use super::batch::{self, Results};
 use super::caller::admit;
 use super::read::Reader;
 use super::receipt::{in_message, settled};
-use super::{markets, problem, reads};
+use super::{api_keys, events, market_data, markets, problem, reads};
 
 /// Answers calls on an engine.
 pub(super) struct Service {
@@ -125,6 +127,24 @@ macro_rules! exchange {
                 self.look(request, $need, $by).await
             })*
 
+            type EventsStream = events::Pages;
+
+            async fn events(
+                &self,
+                request: Request<proto::EventsRequest>,
+            ) -> Result<Response<events::Pages>, Status> {
+                self.look(request, READ, events::follow).await
+            }
+
+            type MarketDataStream = market_data::Messages;
+
+            async fn market_data(
+                &self,
+                request: Request<Streaming<proto::MarketDataRequest>>,
+            ) -> Result<Response<market_data::Messages>, Status> {
+                self.look(request, ANY_KEY, market_data::follow).await
+            }
+
             type SubmitStream = Results;
 
             async fn submit(
@@ -136,6 +156,13 @@ macro_rules! exchange {
                 let (app, _) = admitted.map_err(|refused| problem::status(&refused))?;
                 Ok(Response::new(batch::answer(app, batches, self.stopping.clone())))
             }
+        }
+
+        /// What each call that only looks, or is no single command, needs of a key. Commands are judged by
+        /// what they say themselves.
+        pub(super) fn needs() -> Vec<(&'static str, Need)> {
+            let streams = [("events", READ), ("market_data", ANY_KEY)];
+            streams.into_iter().chain([$((stringify!($read), $need)),*]).collect()
         }
     };
 }
@@ -177,12 +204,18 @@ exchange! {
         list_markets(ListMarketsRequest) -> Markets = markets::markets, ANY_KEY;
         get_book(GetBookRequest) -> Book = markets::book, ANY_KEY;
         list_trades(ListTradesRequest) -> Trades = markets::trades, ANY_KEY;
-        get_order(GetOrderRequest) -> Order = markets::order, READ;
-        list_orders(ListOrdersRequest) -> Orders = markets::orders, READ;
+        get_order(GetOrderRequest) -> Order = markets::order, HOLD;
+        list_orders(ListOrdersRequest) -> Orders = markets::orders, HOLD;
         get_operation(GetOperationRequest) -> OperationState = reads::operation, ANY_KEY;
         get_request(GetRequestRequest) -> RequestState = reads::request, OUTCOME;
         audit(AuditRequest) -> AuditReport = reads::audit, OPERATE;
         backup(BackupRequest) -> BackupState = reads::backup, OPERATE;
         get_status(GetStatusRequest) -> ServerStatus = reads::status, ANY_KEY;
+        get_metrics(GetMetricsRequest) -> Metrics = reads::metrics, METRICS;
+        create_api_key(CreateApiKeyRequest) -> ApiKeyMade = api_keys::create, OPERATE;
+        list_api_keys(ListApiKeysRequest) -> ApiKeys = api_keys::list, OPERATE;
+        get_api_key(GetApiKeyRequest) -> ApiKey = api_keys::get, OPERATE;
+        revoke_api_key(RevokeApiKeyRequest) -> Receipt = api_keys::revoke, OPERATE;
+        rotate_api_key(RotateApiKeyRequest) -> ApiKeyMade = api_keys::rotate, OPERATE;
     }
 }

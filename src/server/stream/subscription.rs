@@ -1,5 +1,7 @@
 //! What one client follows of one market, and what it is told of it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::config::STREAM_SNAPSHOT_LEVELS_MAX;
@@ -23,7 +25,7 @@ const LEVELS_INLINE: usize = 1_024;
 
 /// What of a market is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Channel {
+pub(in crate::server) enum Channel {
     /// Its levels; all of them, or the best so many of each side.
     Book {
         /// How many.
@@ -35,7 +37,7 @@ pub(super) enum Channel {
 
 impl Channel {
     /// As clients say it.
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::server) const fn name(self) -> &'static str {
         match self {
             Self::Book { .. } => "book",
             Self::Trades => "trades",
@@ -45,9 +47,11 @@ impl Channel {
 
 /// Why a connection ends.
 #[derive(Debug)]
-pub(super) enum Cut {
-    /// The client has gone, or takes nothing.
+pub(in crate::server) enum Cut {
+    /// The client has gone.
     Gone,
+    /// It takes nothing.
+    Slow,
     /// It answers no ping.
     Silent,
     /// The key that it came with does not stand any more.
@@ -70,9 +74,9 @@ impl From<Error> for Cut {
 
 /// The levels of both sides that a client has, or that change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Sides {
-    bids: Vec<LevelChange>,
-    asks: Vec<LevelChange>,
+pub(in crate::server) struct Sides {
+    pub(in crate::server) bids: Vec<LevelChange>,
+    pub(in crate::server) asks: Vec<LevelChange>,
 }
 
 impl Sides {
@@ -157,13 +161,92 @@ struct TradeBody {
     quantity: Amount,
 }
 
-/// Levels that are to be told, and what makes them a message.
-struct Told {
-    kind: &'static str,
-    seq: CommitSeq,
-    previous: Option<CommitSeq>,
-    sides: Sides,
-    checksum: u32,
+/// Something that a client is told; in which words is its face's business.
+pub(in crate::server) enum Said {
+    /// A whole book, its best levels, or what changed.
+    Book {
+        /// The market's name.
+        market: Box<str>,
+        /// What is in it.
+        book: Book,
+    },
+    /// From where on something is told.
+    Subscribed {
+        /// What of the market.
+        channel: Channel,
+        /// The market's name.
+        market: Box<str>,
+        /// After that seq.
+        seq: CommitSeq,
+    },
+    /// Trades of one commit.
+    Trades {
+        /// What the market is.
+        spec: Arc<MarketSpec>,
+        /// What was traded.
+        print: Print,
+        /// The seq of the trades before.
+        previous: CommitSeq,
+    },
+}
+
+/// Levels, and what makes them a message.
+pub(in crate::server) struct Book {
+    /// As of which.
+    pub(in crate::server) seq: CommitSeq,
+    /// What it follows on, of what changed; none of a snapshot.
+    pub(in crate::server) previous: Option<CommitSeq>,
+    /// The levels.
+    pub(in crate::server) sides: Sides,
+    /// Of the best levels afterwards.
+    pub(in crate::server) checksum: u32,
+}
+
+impl Said {
+    /// As a message in JSON; a long one is written on a thread that may be blocked.
+    ///
+    /// # Errors
+    /// `storage` when that panicked.
+    pub(super) async fn json(self, app: &App) -> Result<String, Problem> {
+        app.streams()
+            .said(self, |said| match said {
+                Self::Book { market, book } => book.json(&market),
+                Self::Subscribed { channel, market, seq } => {
+                    let (channel, seq) = (channel.name(), seq.to_string());
+                    let body = SubscribedBody { kind: "subscribed", channel, market: &market, seq };
+                    serde_json::to_string(&body).expect("plain members always serialize")
+                }
+                Self::Trades { spec, print, previous } => {
+                    let body = TradesBody::new(&print, previous, &spec);
+                    serde_json::to_string(&body).expect("plain members always serialize")
+                }
+            })
+            .await
+    }
+
+    /// Whether it can be written on the spot.
+    pub(in crate::server) fn is_short(&self) -> bool {
+        match self {
+            Self::Book { book, .. } => book.sides.len() <= LEVELS_INLINE,
+            Self::Subscribed { .. } | Self::Trades { .. } => true,
+        }
+    }
+}
+
+impl Book {
+    fn json(self, market: &str) -> String {
+        let Self { seq, previous, sides, checksum } = self;
+        let body = BookBody {
+            kind: if previous.is_some() { "update" } else { "snapshot" },
+            market,
+            seq: seq.to_string(),
+            previous_seq: previous.map(|seq| seq.to_string()),
+            bids: rows(&sides.bids),
+            asks: rows(&sides.asks),
+            checksum,
+        };
+        serde_json::to_string(&body).expect("plain members always serialize")
+    }
 }
 
 /// What one client follows of one market.
@@ -181,30 +264,25 @@ impl Subscription {
     ///
     /// # Errors
     /// The book has more levels than a snapshot; the engine has stopped.
-    pub(super) async fn begin(
-        app: &App,
-        channel: Channel,
-        followed: Followed,
-    ) -> Result<(Self, String), Problem> {
+    pub(super) fn begin(channel: Channel, followed: Followed) -> Result<(Self, Said), Problem> {
         let at = followed.feed().look(Tape::seq)?;
         let mut this = Self { channel, followed, at, has: Sides::default() };
-        let text = match channel {
+        let said = match channel {
             Channel::Book { depth } => {
-                let told = this.snapshot(depth)?;
-                this.written(told, app).await?
+                let book = this.snapshot(depth)?;
+                this.said(book)
             }
-            Channel::Trades => {
-                let market = &*this.followed.feed().spec().name;
-                let body = SubscribedBody {
-                    kind: "subscribed",
-                    channel: channel.name(),
-                    market,
-                    seq: at.to_string(),
-                };
-                serde_json::to_string(&body).expect("plain members always serialize")
-            }
+            Channel::Trades => Said::Subscribed { channel, market: this.market(), seq: at },
         };
-        Ok((this, text))
+        Ok((this, said))
+    }
+
+    fn market(&self) -> Box<str> {
+        self.followed.feed().spec().name.clone()
+    }
+
+    fn said(&self, book: Book) -> Said {
+        Said::Book { market: self.market(), book }
     }
 
     /// Whether it is that channel of that market, however deep.
@@ -216,19 +294,16 @@ impl Subscription {
     ///
     /// # Errors
     /// Why the connection ends.
-    pub(super) async fn news(&mut self, app: &App) -> Result<(Vec<String>, bool), Cut> {
-        let told = match self.channel {
+    pub(super) fn news(&mut self) -> Result<(Vec<Said>, bool), Cut> {
+        let book = match self.channel {
             Channel::Trades => return self.trades(),
             Channel::Book { depth: None } => self.changes()?,
             Channel::Book { depth: Some(depth) } => self.best(depth)?,
         };
-        let Some(told) = told else { return Ok((Vec::new(), true)) };
-        let failed = |problem: Problem| Cut::Failed(Error::Storage(problem.code().into()));
-        let text = self.written(told, app).await.map_err(failed)?;
-        Ok((vec![text], true))
+        Ok((book.map(|book| self.said(book)).into_iter().collect(), true))
     }
 
-    fn snapshot(&mut self, depth: Option<usize>) -> Result<Told, Error> {
+    fn snapshot(&mut self, depth: Option<usize>) -> Result<Book, Error> {
         let feed = self.followed.feed();
         let max = STREAM_SNAPSHOT_LEVELS_MAX;
         let (seq, sides) = feed.look(|tape| {
@@ -245,11 +320,11 @@ impl Subscription {
             self.has = sides.clone();
         }
         let checksum = sides.checksum();
-        Ok(Told { kind: "snapshot", seq, previous: None, sides, checksum })
+        Ok(Book { seq, previous: None, sides, checksum })
     }
 
     /// All levels that changed.
-    fn changes(&mut self) -> Result<Option<Told>, Cut> {
+    fn changes(&mut self) -> Result<Option<Book>, Cut> {
         let (feed, after) = (self.followed.feed(), self.at);
         let (seq, changes, checksum) = feed.look(|tape| {
             let best = Sides::best(tape, levels::CHECKSUM_LEVELS, feed.spec());
@@ -260,7 +335,7 @@ impl Subscription {
             Ok(changes) => {
                 self.at = seq;
                 let sides = Sides::split(changes, self.followed.feed().spec());
-                Ok(Some(Told { kind: "update", seq, previous: Some(after), sides, checksum }))
+                Ok(Some(Book { seq, previous: Some(after), sides, checksum }))
             }
             // Too much has changed meanwhile: it begins anew.
             Err(Missed) => Ok(Some(self.snapshot(None)?)),
@@ -268,7 +343,7 @@ impl Subscription {
     }
 
     /// What changed among the best levels.
-    fn best(&mut self, depth: usize) -> Result<Option<Told>, Cut> {
+    fn best(&mut self, depth: usize) -> Result<Option<Book>, Cut> {
         let (feed, after) = (self.followed.feed(), self.at);
         let (seq, now) = feed.look(|tape| (tape.seq(), Sides::best(tape, depth, feed.spec())))?;
         let sides = self.has.difference(&now);
@@ -277,44 +352,22 @@ impl Subscription {
         }
         let checksum = now.checksum();
         (self.at, self.has) = (seq, now);
-        Ok(Some(Told { kind: "update", seq, previous: Some(after), sides, checksum }))
+        Ok(Some(Book { seq, previous: Some(after), sides, checksum }))
     }
 
-    fn trades(&mut self) -> Result<(Vec<String>, bool), Cut> {
+    fn trades(&mut self) -> Result<(Vec<Said>, bool), Cut> {
         let feed = self.followed.feed();
-        let spec = feed.spec();
         let prints = feed.look(|tape| tape.prints(self.at, PRINTS_AT_ONCE))?;
-        let prints = prints.map_err(|Missed| Cut::MissedTrades(spec.name.clone()))?;
-        let mut at = self.at;
-        let texts = prints.iter().map(|print| {
-            let body = TradesBody::new(print, at, spec);
-            at = print.seq;
-            serde_json::to_string(&body).expect("plain members always serialize")
-        });
-        let texts: Vec<String> = texts.collect();
+        let prints = prints.map_err(|Missed| Cut::MissedTrades(self.market()))?;
         let is_all = prints.len() < PRINTS_AT_ONCE;
+        let (mut at, spec) = (self.at, Arc::clone(feed.shared_spec()));
+        let said = prints.into_iter().map(|print| {
+            let previous = std::mem::replace(&mut at, print.seq);
+            Said::Trades { spec: Arc::clone(&spec), print, previous }
+        });
+        let said: Vec<Said> = said.collect();
         self.at = at;
-        Ok((texts, is_all))
-    }
-
-    /// As a message.
-    async fn written(&self, told: Told, app: &App) -> Result<String, Problem> {
-        let market = self.followed.feed().spec().name.clone();
-        let is_small = told.sides.len() <= LEVELS_INLINE;
-        let write = move || {
-            let Told { kind, seq, previous, sides, checksum } = told;
-            let body = BookBody {
-                kind,
-                market: &market,
-                seq: seq.to_string(),
-                previous_seq: previous.map(|seq| seq.to_string()),
-                bids: rows(&sides.bids),
-                asks: rows(&sides.asks),
-                checksum,
-            };
-            serde_json::to_string(&body).expect("plain members always serialize")
-        };
-        if is_small { Ok(write()) } else { app.streams().turn(write).await }
+        Ok((said, is_all))
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! round   what met a conflict in the last one, then new swaps, up to a batch
-//!   └► one snapshot of all balances ─► enough? no: refused, as its caller sees it
+//!   └► a look at all their balances ─► enough? no: refused, as its caller sees it
 //!                                            └ yes: a transaction ─► settled
 //!                                                                └─► conflict: the next round
 //! ```
@@ -14,19 +14,15 @@
 
 use std::collections::VecDeque;
 
-use crate::cli::load::target::Line;
+use crate::cli::load::target::{Replies, Reply, Seen};
 use crate::cli::load::turns::Turn;
 use crate::cli::load::workload::PlannedSwap;
-use crate::engine::{Answers, Brief};
 use crate::error::{Error, Reject};
-use crate::message::ManyBalances;
 use crate::request::{Command, Read, Request, Transact};
-use crate::types::{Amount, Balance, BalanceKey, CommitSeq, Subject};
+use crate::types::{Amount, BalanceKey, Subject};
 
 use super::{Caller, now_nanos, unix_millis};
 
-/// A balance as it was read, with its version.
-type Seen = (Balance, CommitSeq);
 /// Balances that a swap touches: see [`PlannedSwap::balances`].
 const BALANCES: usize = 4;
 /// Among these, the payer's of each leg.
@@ -40,13 +36,13 @@ pub(super) async fn run(caller: Caller) -> Result<(), Error> {
     let mut optimist = Optimist { caller, round: Vec::new(), fresh: VecDeque::new() };
     while optimist.fill().await {
         let keys = optimist.keys();
-        // Many balances of one snapshot can only be had in this process: the flags are checked for that.
-        let Line::Engine(engine) = &optimist.caller.line else { return Ok(()) };
-        let engine = engine.clone();
-        let seen = engine.balances_of(&keys).await?;
+        let seen = optimist.caller.line.balances_of(&keys).await?;
         let requests = optimist.decide(&seen);
-        let answers = engine.submit(requests)?.answers().await?;
-        optimist.answered(&answers);
+        if requests.is_empty() {
+            continue;
+        }
+        let replies = optimist.caller.line.submit(requests).await?;
+        optimist.answered(&replies);
     }
     Ok(())
 }
@@ -100,15 +96,15 @@ impl Optimist {
     }
 
     /// What a caller's own logic does with what it read.
-    fn decide(&mut self, seen: &ManyBalances) -> Vec<Request> {
+    fn decide(&mut self, seen: &[Seen]) -> Vec<Request> {
         let (now_nanos, unix_millis) = (now_nanos(), unix_millis());
         let Caller { tally, workload, .. } = &mut self.caller;
         let mut tally = super::lock(tally);
         let mut requests = Vec::with_capacity(self.round.len());
-        let mut seen_by_swap = seen.balances.chunks_exact(BALANCES);
+        let mut seen_by_swap = seen.chunks_exact(BALANCES);
         self.round.retain(|open| {
             let balances = seen_by_swap.next().expect("each swap's balances were asked for");
-            if let Some(reject) = cannot_pay(&open.swap, balances, seen.seq) {
+            if let Some(reject) = cannot_pay(&open.swap, balances) {
                 let planned = workload.is_tight().then_some(&open.swap);
                 tally.refused(reject.code(), Some(&reject), planned);
                 tally.took(open.due_nanos.unwrap_or(now_nanos), now_nanos, 1);
@@ -123,26 +119,26 @@ impl Optimist {
     }
 
     /// Counts what ended; what met a conflict stays, unless it has done so too often.
-    fn answered(&mut self, answers: &Answers) {
+    fn answered(&mut self, replies: &Replies) {
         let now_nanos = now_nanos();
         let Caller { tally, workload, retries, .. } = &mut self.caller;
         let mut tally = super::lock(tally);
-        let mut index = 0..answers.len();
+        let mut index = 0..replies.len();
         self.round.retain_mut(|open| {
-            match answers.brief(index.next().expect("each transaction was answered")) {
-                Brief::Settled(_) => {
+            match replies.reply(index.next().expect("each transaction was answered")) {
+                Reply::Settled(_) => {
                     tally.commits += 1;
                     tally.settled += 1;
                 }
-                Brief::Rejected(Reject::Conflict { .. }) => {
+                Reply::Refused("conflict", _) => {
                     open.conflicts += 1;
                     if tally.met_conflict(open.conflicts, *retries) {
                         return true;
                     }
                 }
-                Brief::Rejected(reject) => {
+                Reply::Refused(code, reject) => {
                     let planned = workload.is_tight().then_some(&open.swap);
-                    tally.refused(reject.code(), Some(reject), planned);
+                    tally.refused(code, reject, planned);
                 }
             }
             tally.took(open.due_nanos.unwrap_or(now_nanos), now_nanos, 1);
@@ -152,12 +148,13 @@ impl Optimist {
 }
 
 /// Who has too little, by what was read.
-fn cannot_pay(swap: &PlannedSwap, balances: &[Seen], seq: CommitSeq) -> Option<Reject> {
+fn cannot_pay(swap: &PlannedSwap, balances: &[Seen]) -> Option<Reject> {
     let keys = swap.balances();
     PAYERS.iter().find_map(|&place| {
         let BalanceKey { account, asset } = keys[place];
         let needed = Amount::new(u128::from(swap.pays(account, asset)));
         let short_by = needed.checked_sub(balances[place].0.available)?;
+        let seq = balances[place].2;
         let enough = short_by == Amount::ZERO;
         (!enough).then_some(Reject::InsufficientFunds { account, asset, short_by, seq })
     })
@@ -165,7 +162,7 @@ fn cannot_pay(swap: &PlannedSwap, balances: &[Seen], seq: CommitSeq) -> Option<R
 
 fn transact(swap: &PlannedSwap, balances: &[Seen]) -> Transact {
     let keys = swap.balances().into_iter();
-    let read = |(key, (_, version)): (BalanceKey, &Seen)| Read {
+    let read = |(key, (_, version, _)): (BalanceKey, &Seen)| Read {
         subject: Subject::Balance(key),
         version: *version,
     };
@@ -178,7 +175,7 @@ fn transact(swap: &PlannedSwap, balances: &[Seen]) -> Transact {
 
 #[cfg(test)]
 mod tests {
-    use crate::types::{AccountId, AssetId};
+    use crate::types::{AccountId, AssetId, Balance, CommitSeq};
 
     use super::*;
 
@@ -198,20 +195,20 @@ mod tests {
         let mut version = 10;
         available.map(|units| {
             version += 1;
-            (balance(units), CommitSeq::new(version))
+            (balance(units), CommitSeq::new(version), CommitSeq::new(20))
         })
     }
 
     #[test]
     fn who_pays_must_have_it_and_who_is_paid_need_not() {
         let seq = CommitSeq::new(20);
-        assert_eq!(cannot_pay(&swap(), &seen([70, 0, 90, 0]), seq), None);
+        assert_eq!(cannot_pay(&swap(), &seen([70, 0, 90, 0])), None);
         let (account, asset) = (AccountId::new(2), AssetId::new(1));
         let short = Reject::InsufficientFunds { account, asset, short_by: Amount::new(1), seq };
-        assert_eq!(cannot_pay(&swap(), &seen([70, 0, 89, 0]), seq), Some(short));
+        assert_eq!(cannot_pay(&swap(), &seen([70, 0, 89, 0])), Some(short));
         let (account, asset) = (AccountId::new(1), AssetId::new(0));
         let short = Reject::InsufficientFunds { account, asset, short_by: Amount::new(70), seq };
-        assert_eq!(cannot_pay(&swap(), &seen([0, 0, 0, 0]), seq), Some(short));
+        assert_eq!(cannot_pay(&swap(), &seen([0, 0, 0, 0])), Some(short));
     }
 
     #[test]
