@@ -130,6 +130,8 @@ pub struct Balances {
     applied: CommitSeq,
     /// Contended slots that the decision at hand touched: to be looked at again.
     touched: Vec<u32>,
+    /// Operations to be looked up next; empty in between.
+    wanted: Vec<voting::Wanted>,
 }
 
 impl Balances {
@@ -155,6 +157,7 @@ impl Balances {
             spare: Vec::new(),
             applied,
             touched: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -200,7 +203,11 @@ impl Balances {
 
     #[inline]
     fn find(&self, key: BalanceKey) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
+        self.find_hashed(key, self.hasher.hash_one(key))
+    }
+
+    #[inline]
+    fn find_hashed(&self, key: BalanceKey, hash: u64) -> Option<u32> {
         self.index.find(hash, |slot| self.slots.key(*slot) == key).copied()
     }
 

@@ -19,7 +19,7 @@ use crate::faults::{Bug, planted};
 use crate::message::Txn;
 use crate::request::{Command, Hold, Prepare, Purpose, Request};
 use crate::store::journal::bytes::{Flaw, Reader};
-use crate::store::journal::{Damage, decode_command, encode_command};
+use crate::store::journal::{Damage, decode_command, encode_command, hold_in};
 use crate::store::keys;
 use crate::types::{Amount, BalanceKey, CommitSeq, Token};
 
@@ -33,20 +33,21 @@ pub type SetAside = SmallVec<[(BalanceKey, Amount); 2]>;
 /// in the order of the keys. Keep it for the next fold: its buffers stay.
 #[derive(Debug, Default)]
 pub struct HoldFold {
-    /// Of each hold that was made, where its row's value is; `None` for one that was ended and had
-    /// been made before.
+    /// Of each hold that was made, where it is; `None` for one that was ended and had been made
+    /// before.
     touched: HashMap<Token, Option<Place>, RandomState>,
-    /// The values, one after another, those of holds that were ended since included.
-    values: Vec<u8>,
-    /// The value being written: what appends a command fills the buffer's room with zeros, which
-    /// would be a lot behind all values.
+    /// The records of the commits that made them, one after another, those of holds that were ended
+    /// since included. They are read when a row is written, and so for few of them.
+    records: Vec<u8>,
+    /// The value being written.
     value: Vec<u8>,
     sorted: Vec<(Token, Option<Place>)>,
 }
 
-/// Where a value begins and ends.
+/// Where a record begins and ends, and under which seq it was committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
+    since: CommitSeq,
     begin: usize,
     end: usize,
 }
@@ -57,14 +58,11 @@ impl HoldFold {
         Self::default()
     }
 
-    /// A hold was made.
-    pub fn made(&mut self, hold: Hold) {
-        let token = hold.token;
-        let begin = self.values.len();
-        self.value.clear();
-        encode(hold, &mut self.value);
-        self.values.extend_from_slice(&self.value);
-        self.touched.insert(token, Some(Place { begin, end: self.values.len() }));
+    /// A hold was made: by that commit, whose record [`hold_in`] reads.
+    pub fn made(&mut self, token: Token, since: CommitSeq, record: &[u8]) {
+        let begin = self.records.len();
+        self.records.extend_from_slice(record);
+        self.touched.insert(token, Some(Place { since, begin, end: self.records.len() }));
     }
 
     /// A hold was ended.
@@ -76,7 +74,7 @@ impl HoldFold {
             self.touched.insert(token, None);
         }
         if self.touched.is_empty() {
-            self.values.clear();
+            self.records.clear();
         }
     }
 
@@ -97,11 +95,16 @@ impl HoldFold {
         self.sorted.clear();
         self.sorted.extend(self.touched.drain());
         self.sorted.sort_unstable();
-        let mut show = |(token, place): &(Token, Option<Place>)| {
-            row(&keys::hold(*token), place.map(|place| &self.values[place.begin..place.end]))
-        };
-        let shown = self.sorted.iter().try_for_each(&mut show);
-        self.values.clear();
+        let Self { sorted, records, value, .. } = self;
+        let shown = sorted.iter().try_for_each(|(token, place)| {
+            let Some(Place { since, begin, end }) = *place else {
+                return row(&keys::hold(*token), None);
+            };
+            value.clear();
+            encode(hold_in(since, &records[begin..end]), value);
+            row(&keys::hold(*token), Some(value))
+        });
+        self.records.clear();
         shown
     }
 }
@@ -167,7 +170,8 @@ pub(in crate::store) mod tests {
 
     use super::*;
     use crate::request::{Swap, Transfer};
-    use crate::types::{AccountId, AssetId, Leg, RequestId, Time};
+    use crate::store::journal::{BlockBuilder, BlockHash, Mark};
+    use crate::types::{AccountId, AssetId, Balance, BlockNumber, Leg, RequestId, Time};
 
     pub fn leg(from: u64, to: u64, asset: u32, amount: u128) -> Leg {
         Leg {
@@ -198,6 +202,30 @@ pub(in crate::store) mod tests {
         }
     }
 
+    /// What the journal has of the commit that made the hold.
+    fn record(hold: &Hold) -> Vec<u8> {
+        let command = match hold.purpose.clone() {
+            Purpose::Swap(swap) => {
+                let exclusive = hold.exclusive;
+                Command::Prepare(Box::new(Prepare { swap, expires_in_ms: 1, exclusive }))
+            }
+            Purpose::Withdrawal(transfer) => Command::Withdraw(transfer),
+        };
+        let mut txn = Txn::new(Request::new(hold.token.request(), command), 0, 1).unwrap();
+        txn.expires_at = hold.expires_at;
+        let after = txn.row_ops().map(|op| Balance { available: Amount::ZERO, held: op.amount });
+        let mut builder = BlockBuilder::new();
+        builder.begin(BlockNumber::new(1), hold.since, BlockHash::default());
+        builder.commit(&txn, after);
+        let block = builder.finish(Time::new(1), vec![]);
+        let mut found = Vec::new();
+        block.visit_marks(|_, mark| match mark {
+            Mark::Made { token, record } if token == hold.token => found = record.to_vec(),
+            other => panic!("not the hold: {other:?}"),
+        });
+        found
+    }
+
     proptest! {
         #[test]
         fn rows_are_the_holds_still_open(
@@ -213,7 +241,7 @@ pub(in crate::store) mod tests {
                         fold.ended(hold.token);
                     } else if used.insert(token) {
                         open.insert(hold.token, hold.clone());
-                        fold.made(hold);
+                        fold.made(hold.token, hold.since, &record(&hold));
                     }
                 }
                 let mut last_key = Vec::new();

@@ -16,7 +16,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::durable::Progress;
 use super::holds::HoldFold;
-use super::journal::{Block, Event};
+use super::journal::{Block, Event, Mark};
 use super::keys::IdIndex;
 use super::orders::{self, OrderFold};
 use super::outcomes::IdFold;
@@ -93,10 +93,10 @@ impl Folder {
             self.outcomes.ids.add_outcomes(block);
         }
         let records = number > self.applied.records.block;
-        block.visit_events(|seq, event| match event {
-            Event::Wrote(write) if records => self.records.add(seq, write),
-            Event::Wrote(_) => {}
-            event if outcomes => self.outcomes.add(number, seq, event),
+        block.visit_marks(|seq, mark| match mark {
+            Mark::Other(Event::Wrote(write)) if records => self.records.add(seq, write),
+            Mark::Other(Event::Wrote(_)) => {}
+            mark if outcomes => self.outcomes.add(number, seq, mark),
             _ => {}
         });
         self.last = Position::after(block);
@@ -218,9 +218,12 @@ impl OutcomesFold {
         }
     }
 
-    fn add(&mut self, block: BlockNumber, seq: CommitSeq, event: Event) {
+    fn add(&mut self, block: BlockNumber, seq: CommitSeq, mark: Mark<'_>) {
+        let event = match mark {
+            Mark::Made { token, record } => return self.holds.made(token, seq, record),
+            Mark::Other(event) => event,
+        };
         match event {
-            Event::Held(hold) => self.holds.made(hold),
             Event::Resolved(token, _) => {
                 self.holds.ended(token);
                 self.resolved.add(token.request(), block);
@@ -230,7 +233,7 @@ impl OutcomesFold {
                 self.orders.add(&traded, seq);
                 orders::ended(&traded).for_each(|order| self.ended.add(order, block));
             }
-            Event::Wrote(_) => {}
+            Event::Held(_) | Event::Wrote(_) => {}
         }
     }
 

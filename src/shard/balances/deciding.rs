@@ -10,11 +10,17 @@ use crate::request::Command;
 use crate::shard::slots::{NO_SLOT, SlotOp, adds};
 use crate::types::{CommitSeq, Token};
 
+/// Commits whose balances are brought near together.
+const WINDOW: usize = 32;
+
+fn place(first: u64, at: TxnRef) -> usize {
+    usize::try_from(at.batch - first).expect("few batches are undecided")
+}
+
 /// What a batch left here, one of whose transactions is decided now. `first`: the number of the
 /// first batch in `grants`.
 fn decided(grants: &mut VecDeque<Grants>, first: u64, at: TxnRef) -> &Grants {
-    let place = usize::try_from(at.batch - first).expect("few batches are undecided");
-    let grants = &mut grants[place];
+    let grants = &mut grants[place(first, at)];
     grants.undecided = grants.undecided.checked_sub(1).expect("each is decided once");
     grants
 }
@@ -39,9 +45,16 @@ impl Balances {
                 self.abort(at, grants);
             }
         }
-        for (seq, at) in (decision.first_seq.get()..).zip(&decision.commits) {
-            let grants = decided(&mut grants, first, *at);
-            self.commit(*at, grants, CommitSeq::new(seq), accounts, applied);
+        let mut seq = decision.first_seq;
+        for window in decision.commits.chunks(WINDOW) {
+            let places = window.iter().map(|at| (place(first, *at), at.index));
+            let ops = places.flat_map(|(place, index)| grants[place].ops(index));
+            self.slots.touch(ops.map(|op| op.slot));
+            for at in window {
+                let grants = decided(&mut grants, first, *at);
+                self.commit(*at, grants, seq, accounts, applied);
+                seq = seq.next();
+            }
         }
         self.applied = decision.last_seq();
         for refused in &decision.refusals {
@@ -226,9 +239,7 @@ impl Balances {
     }
 
     fn granted_late(&mut self, at: TxnRef, number: u32, votes: &mut Votes) {
-        let place =
-            usize::try_from(at.batch - self.grants_first).expect("few batches are undecided");
-        let ops = self.grants[place].ops(at.index);
+        let ops = self.grants[place(self.grants_first, at)].ops(at.index);
         let Some(Exceptional::Waiting { refused, ungranted }) = self.exceptional.get_mut(&at)
         else {
             unreachable!("whoever waits is known to")

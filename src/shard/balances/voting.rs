@@ -11,6 +11,21 @@ use crate::types::{Amount, BalanceKey};
 
 use smallvec::SmallVec;
 
+use std::hash::BuildHasher;
+
+/// Balances that are looked up together: enough to wait for them once, few enough that the first is
+/// still near when the last has come.
+const WINDOW: usize = 64;
+
+/// An operation whose balance is to be looked up.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    key: BalanceKey,
+    hash: u64,
+    side: Side,
+    amount: Amount,
+}
+
 impl Balances {
     /// Answers every transaction of the batch that has part here: a yes but for `votes.exceptions`.
     pub fn prepare(&mut self, batch: &SharedBatch, accounts: &impl Accounts, votes: &mut Votes) {
@@ -37,25 +52,46 @@ impl Balances {
         self.grants.push_back(grants);
     }
 
-    /// Looks up the balances of all operations first: the lookups of a batch do not depend on one
-    /// another, so their cache misses overlap.
+    /// Looks up the balances of all operations first, a window of them at a time: the lookups of a
+    /// batch do not depend on one another, so what they wait for comes together.
     fn look_up(&mut self, accounts: &impl Accounts, grants: &mut Grants) {
+        let mut wanted = std::mem::take(&mut self.wanted);
         let Grants { batch, starts, ops, .. } = grants;
         for txn in &batch.txns {
-            starts.push(u32::try_from(ops.len()).expect("a batch is small"));
+            starts.push(u32::try_from(ops.len() + wanted.len()).expect("a batch is small"));
             if !self.has_part(txn) {
                 continue;
             }
             for op in txn.ops() {
                 if self.owns(&op) {
-                    let slot = self.slot_for(&op, accounts);
                     // What a yield takes is granted to the request that reserved it.
                     let amount = if op.side == Side::Yield { Amount::ZERO } else { op.amount };
-                    ops.push(SlotOp { side: op.side, slot, amount });
+                    let hash = self.hasher.hash_one(op.key);
+                    wanted.push(Wanted { key: op.key, hash, side: op.side, amount });
                 }
             }
+            if wanted.len() >= WINDOW {
+                self.look_up_window(&mut wanted, ops, accounts);
+            }
         }
+        self.look_up_window(&mut wanted, ops, accounts);
         starts.push(u32::try_from(ops.len()).expect("a batch is small"));
+        self.wanted = wanted;
+    }
+
+    fn look_up_window(
+        &mut self,
+        wanted: &mut Vec<Wanted>,
+        ops: &mut Vec<SlotOp>,
+        accounts: &impl Accounts,
+    ) {
+        // The first with an equal hash is nearly always the one.
+        let likely = wanted.iter().filter_map(|of| self.index.find(of.hash, |_| true).copied());
+        self.slots.touch(likely);
+        for Wanted { key, hash, side, amount } in wanted.drain(..) {
+            let slot = self.slot_for(key, hash, side, accounts);
+            ops.push(SlotOp { side, slot, amount });
+        }
     }
 
     #[inline]
@@ -64,15 +100,27 @@ impl Balances {
     }
 
     /// The slot of an operation; a credit to a new balance makes it, if its owner may have it.
-    fn slot_for(&mut self, op: &Op, accounts: &impl Accounts) -> u32 {
-        if let Some(slot) = self.find(op.key) {
-            return slot;
+    #[inline]
+    fn slot_for(
+        &mut self,
+        key: BalanceKey,
+        hash: u64,
+        side: Side,
+        accounts: &impl Accounts,
+    ) -> u32 {
+        match self.find_hashed(key, hash) {
+            Some(slot) => slot,
+            None => self.new_slot_for(key, side, accounts),
         }
-        match op.side {
-            Side::Credit if check(op.key, accounts).is_ok() => self.insert(op.key, true),
+    }
+
+    #[cold]
+    fn new_slot_for(&mut self, key: BalanceKey, side: Side, accounts: &impl Accounts) -> u32 {
+        match side {
+            Side::Credit if check(key, accounts).is_ok() => self.insert(key, true),
             // Its owner was linked when the hold was made.
             Side::Deliver | Side::Gain | Side::Yield => {
-                self.insert(op.key, check(op.key, accounts).is_ok())
+                self.insert(key, check(key, accounts).is_ok())
             }
             _ => NO_SLOT,
         }

@@ -165,6 +165,16 @@ pub(super) const fn action(kind: u8) -> Option<Action> {
     }
 }
 
+/// Whether commits of that kind make a hold.
+pub(super) const fn makes_hold(kind: u8) -> bool {
+    matches!(kind, PREPARE | WITHDRAW)
+}
+
+/// Whether commits of that kind make a hold for a swap.
+pub(super) const fn is_prepare(kind: u8) -> bool {
+    kind == PREPARE
+}
+
 /// Whether commits of that kind are what a market made of a request.
 pub(super) const fn is_of_market(kind: u8) -> bool {
     matches!(kind, ORDER | AMEND | CANCEL_ORDER | EXPIRE_ORDER | CANCEL_ALL)
@@ -330,9 +340,28 @@ pub(super) fn read_kind(from: &mut Reader<'_>) -> Result<(u8, Time, Caller), Fla
     Ok((kind, deadline, caller))
 }
 
+/// The legs of the plainest swap, of two legs in two assets: what it does to a balance, one leg says.
+/// `None`, and wherever it came to, if it is any other.
+#[inline]
+pub(super) fn read_pair(from: &mut Reader<'_>) -> Result<Option<[Leg; 2]>, Flaw> {
+    if read_legs_len(from)? != 2 {
+        return Ok(None);
+    }
+    let first = read_leg(None, from)?;
+    let second = read_leg(Some(&first), from)?;
+    Ok((first.asset != second.asset).then_some([first, second]))
+}
+
+/// Goes past what follows the legs of a swap that is prepared.
+#[inline]
+pub(super) fn skip_terms(from: &mut Reader<'_>) -> Result<(), Flaw> {
+    from.skip(1);
+    from.varint().map(drop)
+}
+
 /// The number of legs.
 #[inline]
-pub(super) fn read_legs_len(from: &mut Reader<'_>) -> Result<usize, Flaw> {
+fn read_legs_len(from: &mut Reader<'_>) -> Result<usize, Flaw> {
     Ok(usize::from(from.byte()?))
 }
 

@@ -21,7 +21,7 @@ use crate::access::Caller;
 use crate::market::Settlement;
 use crate::message::Txn;
 use crate::request::{Action, Command, Hold, Purpose, Request, Resolve, Stands};
-use crate::types::{RequestId, Time, Token};
+use crate::types::{Leg, RequestId, Time, Token};
 
 /// Codes of what a hold is for. Persisted: never renumbered, never used again.
 const SWAP: u8 = 1;
@@ -74,6 +74,22 @@ fn write_hold(hold: &Hold, to: &mut Writer) {
         Purpose::Swap(swap) => command::write_legs(swap.legs(), to),
         Purpose::Withdrawal(transfer) => command::write_transfer(transfer, to),
     }
+}
+
+/// Goes past the time that [`write_added`] wrote of a hold that is made.
+pub(super) fn skip_time(from: &mut Reader<'_>) {
+    from.skip(8);
+}
+
+/// The legs of a hold's swap if it is the plainest; see [`command::read_pair`].
+#[inline]
+pub(super) fn read_pair(from: &mut Reader<'_>) -> Result<Option<[Leg; 2]>, Flaw> {
+    if from.byte()? & !IS_EXCLUSIVE != SWAP {
+        return Ok(None);
+    }
+    skip_time(from);
+    command::read_seq(from)?;
+    command::read_pair(from)
 }
 
 fn read_hold(token: Token, from: &mut Reader<'_>) -> Result<Hold, Flaw> {

@@ -221,6 +221,29 @@ pub enum Event {
     Traded(Box<Traded>),
 }
 
+/// An [`Event`], or where it can be read.
+#[derive(Clone, Debug)]
+pub enum Mark<'a> {
+    /// Amounts were set aside.
+    Made {
+        /// By which the hold is called.
+        token: Token,
+        /// For [`hold_in`].
+        record: &'a [u8],
+    },
+    /// Anything else.
+    Other(Event),
+}
+
+/// The hold that a commit made.
+///
+/// # Panics
+/// If the record is not what [`Block::visit_marks`] showed of such a commit.
+pub fn hold_in(seq: CommitSeq, record: &[u8]) -> Hold {
+    let commit = CommitRecord::read(seq, &mut Reader::new(record, 0));
+    commit.ok().and_then(|commit| commit.made()).expect("checked when the block was made")
+}
+
 impl Block {
     fn assemble(header: BlockHeader, bytes: Vec<u8>, records: Records, slots: Vec<u32>) -> Self {
         let hash = BlockHash(*blake3::hash(&bytes).as_bytes());
@@ -301,6 +324,11 @@ impl Block {
         end - at(index).unwrap_or(end)
     }
 
+    fn record_bytes(&self, index: u32) -> &[u8] {
+        let begin = self.records.offsets[index as usize] as usize;
+        &self.bytes[begin..begin + self.commit_bytes(index)]
+    }
+
     /// All commits in commit_seq order.
     pub fn commits(&self) -> impl Iterator<Item = CommitRecord> {
         (0..self.header.commits).map(|index| self.commit(index))
@@ -345,6 +373,9 @@ impl Block {
 
     fn visit_rows_of(&self, index: u32, mut visit: impl FnMut(BalanceKey, Balance)) {
         const CHECKED: &str = "checked when the block was made";
+        if record::read_held_pair(&mut self.record(index), &mut visit).expect(CHECKED) {
+            return;
+        }
         let mut reader = self.record(index);
         if let Some(traded) = record::read_traded(&mut reader).expect(CHECKED) {
             for moved in &traded.settlement.moves {
@@ -361,31 +392,45 @@ impl Block {
     /// Shows what the commits do beside moving balances and changing the directory, in commit_seq
     /// order. Costs nothing in a block of swaps.
     pub fn visit_events(&self, mut visit: impl FnMut(CommitSeq, Event)) {
+        self.visit_marks(|seq, mark| {
+            let event = match mark {
+                Mark::Made { record, .. } => Event::Held(hold_in(seq, record)),
+                Mark::Other(event) => event,
+            };
+            visit(seq, event);
+        });
+    }
+
+    /// The same, with the holds that were made unread: most of them are ended before anybody asks.
+    pub fn visit_marks(&self, mut visit: impl FnMut(CommitSeq, Mark<'_>)) {
         for (index, kind) in self.eventful_kinds() {
             let seq = self.header.first_seq.plus(index.into());
             if command::action(kind).is_some() {
                 let resolved = record::resolution(self.record(index)).ok().flatten();
                 let (token, how) = resolved.expect("checked when the block was made");
-                visit(seq, Event::Resolved(token, how));
+                visit(seq, Mark::Other(Event::Resolved(token, how)));
+                continue;
+            }
+            if command::makes_hold(kind) {
+                let record = self.record_bytes(index);
+                visit(seq, Mark::Made { token: record::token(record), record });
                 continue;
             }
             let traded = record::read_traded(&mut self.record(index));
             if let Some(traded) = traded.expect("checked when the block was made") {
-                visit(seq, Event::Traded(Box::new(traded)));
+                visit(seq, Mark::Other(Event::Traded(Box::new(traded))));
                 continue;
             }
-            let record = self.commit(index);
-            if let Some(hold) = record.made() {
-                visit(seq, Event::Held(hold));
-            }
-            match record.txn.command {
+            match self.commit(index).txn.command {
                 Command::Deposit(to) => {
                     if let Some(hash) = to.reference_hash() {
-                        visit(seq, Event::Credited(to.asset, hash));
+                        visit(seq, Mark::Other(Event::Credited(to.asset, hash)));
                     }
                 }
                 Command::Transact(transact) => {
-                    transact.writes.into_iter().for_each(|write| visit(seq, Event::Wrote(write)));
+                    for write in transact.writes {
+                        visit(seq, Mark::Other(Event::Wrote(write)));
+                    }
                 }
                 _ => {}
             }

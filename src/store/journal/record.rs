@@ -265,6 +265,12 @@ pub(super) fn read_traded(from: &mut Reader<'_>) -> Result<Option<Traded>, Flaw>
     Ok(Some(traded(id, command, ends_at, settlement)))
 }
 
+/// The name of the hold that a commit made: the request's id, with which its record begins.
+pub(super) fn token(record: &[u8]) -> Token {
+    let id = record.first_chunk().expect("a record is longer than an id");
+    Token::of(RequestId::new(u128::from_be_bytes(*id)))
+}
+
 /// The kind of the commit at `from`.
 #[inline]
 pub(super) fn kind(mut from: Reader<'_>) -> Result<u8, Flaw> {
@@ -292,17 +298,45 @@ pub(super) fn read_pair(
 ) -> Result<bool, Flaw> {
     from.skip(PREAMBLE_LEN);
     let (kind, ..) = command::read_kind(from)?;
-    if kind != command::SWAP || command::read_legs_len(from)? != 2 {
+    if kind != command::SWAP {
         return Ok(false);
     }
-    let first = command::read_leg(None, from)?;
-    let second = command::read_leg(Some(&first), from)?;
-    if first.asset == second.asset {
+    let Some(legs) = command::read_pair(from)? else {
         return Ok(false);
-    }
-    for leg in [first, second] {
+    };
+    for leg in legs {
         for account in [leg.from, leg.to] {
             show(BalanceKey { account, asset: leg.asset }, read_balance(from)?);
+        }
+    }
+    Ok(true)
+}
+
+/// The same of the plainest hold, when it is made and when it is ended. Only a commit pays the payees.
+#[inline]
+pub(super) fn read_held_pair(
+    from: &mut Reader<'_>,
+    mut show: impl FnMut(BalanceKey, Balance),
+) -> Result<bool, Flaw> {
+    from.skip(PREAMBLE_LEN);
+    let (kind, ..) = command::read_kind(from)?;
+    let legs = if command::is_prepare(kind) {
+        let legs = command::read_pair(from)?;
+        command::skip_terms(from)?;
+        hold::skip_time(from);
+        legs
+    } else if command::action(kind).is_some() {
+        command::read_token(from)?;
+        hold::read_pair(from)?
+    } else {
+        None
+    };
+    let Some(legs) = legs else { return Ok(false) };
+    let is_paid = command::action(kind) == Some(Action::Commit);
+    for leg in legs {
+        show(BalanceKey { account: leg.from, asset: leg.asset }, read_balance(from)?);
+        if is_paid {
+            show(BalanceKey { account: leg.to, asset: leg.asset }, read_balance(from)?);
         }
     }
     Ok(true)
@@ -314,15 +348,13 @@ pub(super) fn read_pair(
 fn is_sound_pair(from: &mut Reader<'_>) -> Result<bool, Flaw> {
     from.skip(PREAMBLE_LEN);
     let (kind, ..) = command::read_kind(from)?;
-    if kind != command::SWAP || command::read_legs_len(from)? != 2 {
+    if kind != command::SWAP {
         return Ok(false);
     }
-    let first = command::read_leg(None, from)?;
-    let second = command::read_leg(Some(&first), from)?;
-    if first.asset == second.asset {
+    let Some(legs) = command::read_pair(from)? else {
         return Ok(false);
-    }
-    for Leg { from: payer, to: payee, asset, amount } in [first, second] {
+    };
+    for Leg { from: payer, to: payee, asset, amount } in legs {
         if amount == Amount::ZERO || payer == payee {
             return Ok(false);
         }
