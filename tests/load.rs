@@ -183,3 +183,25 @@ fn the_same_swaps_leave_the_same_balances_in_every_mode() {
     assert!(ends[0].iter().flatten().all(|(_, _, held)| *held == Amount::ZERO));
     assert!(ends[0] == ends[1] && ends[1] == ends[2]);
 }
+
+#[test]
+fn a_sweep_loads_at_rising_rates() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crosslatch"));
+    command.args(["load", "--sweep", "--duration", "200ms", "--accounts", "200", "--batch", "64"]);
+    let output = command.args(["--json"]).current_dir(scratch().path()).output();
+    let output = output.expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("closed loop") && said.contains("knee"), "{said}");
+    let sweep: Value = serde_json::from_slice(&output.stdout).expect("what was found");
+    let reports = sweep["reports"].as_array().expect("a report a step");
+    assert_eq!(reports.len(), 10);
+    let rates: Vec<f64> = reports[1..].iter().map(|it| it["rate"].as_f64().unwrap()).collect();
+    assert!(rates.is_sorted(), "{rates:?}");
+    assert_eq!(rates[8], sweep["peak_per_second"].as_f64().unwrap().floor());
+    assert!(
+        reports
+            .iter()
+            .all(|it| number(&it["swaps_settled"]) > 0 && number(&it["swaps_rejected"]) == 0)
+    );
+}

@@ -96,14 +96,18 @@ pub struct LoadArgs {
     #[arg(long)]
     pub verify: bool,
     /// Print the report as one JSON object, to standard output or to FILE
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-",
+          overrides_with = "json")]
     pub json: Option<PathBuf>,
     /// Write the report as one page of HTML
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Find the knee: run closed, then at rising rates (5s each, or --duration), and print the table
+    #[arg(long, conflicts_with_all = ["swaps", "rate", "report", "data", "metrics"])]
+    pub sweep: bool,
     /// Run nothing: compare two kept reports (or arrays of them); the status is 3 if the second is worse
     #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"],
-          conflicts_with_all = ["url", "data", "swaps", "duration", "rate", "verify", "json", "report"])]
+          conflicts_with_all = ["url", "data", "swaps", "duration", "rate", "verify", "json", "report", "sweep"])]
     pub compare: Option<Vec<PathBuf>>,
     /// Serve /metrics on this address while it runs
     #[arg(long, value_name = "ADDR")]

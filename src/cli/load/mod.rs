@@ -33,18 +33,21 @@ mod runner;
 mod series;
 mod setup;
 mod sidecar;
+mod sweep;
 mod tally;
 mod target;
 mod turns;
 mod verify;
 mod workload;
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use serde::Serialize;
 
 pub(in crate::cli) use args::parse_duration;
 pub use args::{Funds, LoadArgs, Mode, Skew};
@@ -65,6 +68,7 @@ use report::{Measured, Report, grouped};
 use runner::{Load, Ran};
 use series::Series;
 use sidecar::Sidecar;
+use sweep::Sweep;
 use target::Target;
 use verify::{BeforeLoad, WasTold};
 use workload::Workload;
@@ -89,6 +93,10 @@ pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(USAGE));
     }
+    if args.sweep {
+        let sweep = Sweep::run(args.duration.is_some())?;
+        return print(&sweep, args.json.as_deref()).map(|()| ExitCode::SUCCESS);
+    }
     let report = match args.url.as_deref().map(|url| Reach::of(url, &args.access)).transpose() {
         Ok(None) => load(&args, &Data::of(&args)?)?,
         Ok(Some(reach)) => remote::load(&args, &reach)?,
@@ -97,25 +105,31 @@ pub fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => {
-            eprintln!("\n{report}");
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        }
-        Some(path) => {
-            println!("\n{report}");
-            let json = serde_json::to_string_pretty(&report)?;
-            std::fs::write(path, json + "\n").with_context(|| format!("cannot write {path:?}"))?;
-        }
-        None => println!("\n{report}"),
-    }
-    std::io::stdout().flush()?;
+    print(&report, args.json.as_deref())?;
     if let Some(path) = &args.report {
         let page = page::page(&serde_json::to_value(&report)?);
         std::fs::write(path, page).with_context(|| format!("cannot write {path:?}"))?;
         eprintln!("the page is {}", path.display());
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::from(CHECK_FAILED) })
+}
+
+/// Prints what was found for people, and as JSON where it was asked for: to a file, or for `-` to
+/// standard output.
+fn print(found: &(impl Display + Serialize), json: Option<&Path>) -> anyhow::Result<()> {
+    match json {
+        Some(path) if path.as_os_str() == "-" => {
+            eprintln!("\n{found}");
+            println!("{}", serde_json::to_string_pretty(found)?);
+        }
+        Some(path) => {
+            println!("\n{found}");
+            let json = serde_json::to_string_pretty(found)?;
+            std::fs::write(path, json + "\n").with_context(|| format!("cannot write {path:?}"))?;
+        }
+        None => println!("\n{found}"),
+    }
+    std::io::stdout().flush().map_err(Into::into)
 }
 
 /// Where the engine keeps its data; a temporary directory is removed when this is dropped.
