@@ -13,6 +13,7 @@ mod people;
 #[expect(dead_code, reason = "no server here runs on a small disk")]
 mod process;
 
+mod browsers;
 mod credentials;
 mod grpc;
 mod keys;

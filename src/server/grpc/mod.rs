@@ -12,6 +12,7 @@
 mod batch;
 mod caller;
 mod markets;
+mod monitor;
 mod problem;
 mod read;
 mod reads;

@@ -17,7 +17,7 @@ use super::batch::{self, Results};
 use super::caller::admit;
 use super::read::Reader;
 use super::receipt::{in_message, settled};
-use super::{markets, problem, reads};
+use super::{markets, monitor, problem, reads};
 
 /// Answers calls on an engine.
 pub(super) struct Service {
@@ -164,6 +164,7 @@ exchange! {
     }
     look {
         cancel_all_orders(CancelAllOrders) -> CanceledAll = cancel_all, TRADE;
+        list_prepared(ListPreparedRequest) -> PreparedList = monitor::prepared, HOLD;
         get_prepared(GetHoldRequest) -> Prepared = reads::prepared, HOLD;
         get_withdrawal(GetHoldRequest) -> Withdrawal = reads::withdrawal, WITHDRAWAL;
         get_key(GetKeyRequest) -> KeyValue = reads::key, READ;
@@ -183,6 +184,7 @@ exchange! {
         get_request(GetRequestRequest) -> RequestState = reads::request, OUTCOME;
         audit(AuditRequest) -> AuditReport = reads::audit, OPERATE;
         backup(BackupRequest) -> BackupState = reads::backup, OPERATE;
+        get_stats(GetStatsRequest) -> Stats = monitor::stats, READ;
         get_status(GetStatusRequest) -> ServerStatus = reads::status, ANY_KEY;
     }
 }
