@@ -114,12 +114,15 @@ pub enum HoldStatus {
     NotHere,
 }
 
+/// Chooses holds.
+pub type Chooses = Box<dyn Fn(&Hold) -> bool + Send>;
+
 /// Which of the holds that expire next are asked for.
 pub struct Expiring {
     /// At most so many.
     pub limit: usize,
     /// Those alone. It is asked on the coordinator's thread.
-    pub is_wanted: Box<dyn Fn(&Hold) -> bool + Send>,
+    pub is_wanted: Chooses,
 }
 
 /// Open holds that expire by themselves, soonest first.
