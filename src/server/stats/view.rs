@@ -193,20 +193,26 @@ fn mailboxes(page: &Page) -> Vec<Mailbox> {
 impl Pair<'_> {
     /// A counter's series that `counts` chooses, added up.
     fn counted(&self, name: &str, counts: impl Fn(&Labels) -> bool) -> Counted {
-        let chosen = self.now.page.series(name).iter().filter(|(labels, _)| counts(labels));
+        let all = self.now.page.series(name).iter().enumerate();
         let (mut total, mut grown) = (0.0, 0.0);
-        for (labels, value) in chosen {
+        for (place, (labels, value)) in all.filter(|(_, (labels, _))| counts(labels)) {
             total += value;
-            grown += self.grown(name, labels, *value);
+            grown += self.grown(name, place, labels, *value);
         }
         let per_second = self.seconds.map(|seconds| grown / seconds);
         Counted { total: total as u64, per_second }
     }
 
-    /// By how much a series has grown.
-    fn grown(&self, name: &str, labels: &Labels, now: f64) -> f64 {
+    /// By how much a series has grown that is at that place among those of its name.
+    fn grown(&self, name: &str, place: usize, labels: &Labels, now: f64) -> f64 {
+        if now == 0.0 {
+            // Most buckets: there are thousands.
+            return 0.0;
+        }
         let before = self.before.map(|look| look.page.series(name)).unwrap_or_default();
-        let before = before.iter().find(|(others, _)| others == labels);
+        let is_it = |(others, _): &&(Labels, f64)| others == labels;
+        // Histograms come in one order, so it nearly always was where it is.
+        let before = before.get(place).filter(is_it).or_else(|| before.iter().find(is_it));
         match before {
             Some((_, before)) if *before <= now => now - before,
             // It was not there, or it began anew.
@@ -229,7 +235,9 @@ impl Pair<'_> {
             };
             let (settled, rejected, failed) =
                 (counted("settled"), counted("rejected"), counted("failed"));
-            let latency = self.latency("crosslatch_request_seconds", |it| is(it, "kind", &kind));
+            let came = settled.total + rejected.total + failed.total > 0;
+            let of_kind = |labels: &Labels| came && is(labels, "kind", &kind);
+            let latency = self.latency("crosslatch_request_seconds", of_kind);
             Requests { kind, settled, rejected, failed, latency }
         });
         let came = |it: &Requests| it.settled.total + it.rejected.total + it.failed.total > 0;
@@ -243,11 +251,13 @@ impl Pair<'_> {
         }
         let name = format!("{name}_bucket");
         let mut buckets: BTreeMap<u64, f64> = BTreeMap::new();
-        for (labels, value) in self.now.page.series(&name).iter().filter(|(it, _)| counts(it)) {
+        let all = self.now.page.series(&name).iter().enumerate();
+        for (place, (labels, value)) in all.filter(|(_, (labels, _))| counts(labels)) {
             let bound = labels.get("le").and_then(|le| le.parse::<f64>().ok());
             let Some(bound) = bound.filter(|bound| *bound >= 0.0) else { continue };
             // The bits of numbers that are not negative are in the order of the numbers.
-            *buckets.entry(bound.to_bits()).or_default() += self.grown(&name, labels, *value);
+            *buckets.entry(bound.to_bits()).or_default() +=
+                self.grown(&name, place, labels, *value);
         }
         let buckets: Vec<(f64, f64)> =
             buckets.into_iter().map(|(bound, count)| (f64::from_bits(bound), count)).collect();
