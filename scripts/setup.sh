@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh            to build and run: Rust, a C++ compiler, libclang (for RocksDB)
 #   scripts/setup.sh tests      also promtool, which checks the metrics, strace, which makes disks fail,
-#                               and Python's venv, into which a test fetches schemathesis
+#                               Python's venv, into which a test fetches schemathesis, and Chromium
+#                               with Node, in which a test looks at the console
 #   scripts/setup.sh peers      also PostgreSQL, which the benchmarks compare with
 #
 # As root on Debian or Ubuntu it installs with apt. Otherwise it fetches libclang with pip, says
@@ -153,6 +154,20 @@ want_venv() {
         'To run them, as root: apt-get install python3-venv'
 }
 
+# A headless Chromium shows the console; what drives it is fetched with npm by the test. Node may be there
+# from elsewhere, with npm in it: then it is not asked of apt.
+want_browser() {
+    if has chromium && has node && has npm; then return; fi
+    packages=
+    has chromium || packages='chromium'
+    has node || packages="$packages nodejs"
+    has npm || packages="$packages npm"
+    # shellcheck disable=SC2086
+    if can_apt && apt_install $packages; then return; fi
+    warn 'Chromium, Node or npm is missing: the console WILL NOT BE LOOKED AT (with CI=true that fails).' \
+        'To have it looked at, as root: apt-get install chromium nodejs npm'
+}
+
 want_postgresql() {
     if any_exists /usr/lib/postgresql/*/bin/pgbench; then return; fi
     if has pgbench && has initdb; then return; fi
@@ -190,7 +205,7 @@ need_libclang
 write_env_file
 for wish in "$@"; do
     case $wish in
-        tests) want_promtool; want_strace; want_venv ;;
+        tests) want_promtool; want_strace; want_venv; want_browser ;;
         peers) want_postgresql ;;
     esac
 done

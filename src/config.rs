@@ -64,6 +64,8 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bodies of signed requests, all together, that are read before their signatures can be judged; beyond
 /// that, such requests are `overloaded`. Whoever has no key takes no more of the server's memory than this.
 pub const UNPROVEN_BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Holds that are looked at, at most, to tell which expire next.
+pub const HOLDS_LOOKED_AT_MAX: usize = 4_096;
 /// A request that takes as long is worth a line in the log, unless the operator says otherwise.
 pub const SLOW_REQUEST_MS: u64 = 1_000;
 
@@ -91,6 +93,20 @@ pub const STREAM_SNAPSHOT_LEVELS_MAX: usize = 100_000;
 pub const STREAM_DEPTH_MAX: u64 = 1_000;
 /// Levels of a followed market that are remembered as changed, for those who are behind.
 pub const STREAM_CHANGED_LEVELS_MAX: usize = 65_536;
+/// How often a server looks at what it measures, to tell how it does.
+pub const STATS_EVERY_MS: u64 = 1_000;
+/// Looks that are remembered: those of five minutes (about 150 bytes each, and 8 an actor).
+pub const STATS_SAMPLES_MAX: usize = 300;
+/// Commits of each [`STATS_EVERY_MS`], the last ones, whose accounts are counted while somebody watches.
+pub const HOT_COMMITS_PER_LOOK_MAX: usize = 1_024;
+/// Accounts that are counted at once; any that has more than one part in so many is among them.
+pub const HOT_ACCOUNTS_TRACKED: usize = 256;
+/// Of these, so many are told.
+pub const HOT_ACCOUNTS_TOLD_MAX: usize = 20;
+/// After so long what was counted counts half.
+pub const HOT_HALF_LIFE_MS: u64 = 20_000;
+/// Who has not asked for so long watches no more.
+pub const HOT_WATCHED_MS: u64 = 30_000;
 /// Longest gRPC message, either way.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Batches of one stream that may be taken and not yet answered; beyond that, the stream is not read.

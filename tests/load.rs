@@ -198,7 +198,8 @@ fn a_sweep_loads_at_rising_rates() {
     assert_eq!(reports.len(), 10);
     let rates: Vec<f64> = reports[1..].iter().map(|it| it["rate"].as_f64().unwrap()).collect();
     assert!(rates.is_sorted(), "{rates:?}");
-    assert_eq!(rates[8], sweep["peak_per_second"].as_f64().unwrap().floor());
+    let peak = sweep["peak_per_second"].as_f64().unwrap();
+    assert!((peak - rates[8]).abs() <= 1.0, "{peak}: {rates:?}");
     assert!(
         reports
             .iter()

@@ -14,6 +14,8 @@
 //! * Counts per account are those of the holds that are decided and not resolved.
 //! * What was resolved is found here until the store can find it.
 
+mod soonest;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -21,12 +23,14 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, hash_map};
 
 use super::ids::{Payers, Resolved};
-use crate::config::Limits;
+use crate::config::{HOLDS_LOOKED_AT_MAX, Limits};
 use crate::error::Reject;
 use crate::faults::{Bug, planted};
 use crate::message::{Side, Txn, TxnRef};
 use crate::request::{Action, Hold, Purpose};
 use crate::types::{AccountId, CommitSeq, Resolution, Time, Token};
+
+use soonest::InOrder;
 
 /// Times of holds that are gone may outnumber those of open ones this much before they are swept.
 const STALE_TIMES_MAX: usize = 1_024;
@@ -227,6 +231,31 @@ impl Holds {
         None
     }
 
+    /// The open holds that expire next and that `is_wanted`, soonest first, at most `limit`; and whether
+    /// those are all. No more than [`HOLDS_LOOKED_AT_MAX`] are looked at, however many there are.
+    pub(super) fn soonest(
+        &self,
+        limit: usize,
+        is_wanted: &dyn Fn(&Hold) -> bool,
+    ) -> (Vec<Hold>, bool) {
+        let mut found = Vec::new();
+        for (looked_at, (_, token)) in InOrder::of(&self.times).enumerate() {
+            if looked_at == HOLDS_LOOKED_AT_MAX {
+                return (found, false);
+            }
+            // Of those that are gone, times may be left over.
+            let Some(Entry::Open(hold)) = self.entries.get(token) else { continue };
+            if !is_wanted(hold) {
+                continue;
+            }
+            if found.len() == limit {
+                return (found, false);
+            }
+            found.push(hold.as_ref().clone());
+        }
+        (found, true)
+    }
+
     /// When the next hold's time is over, or one's that is gone by now.
     pub(super) fn next_due(&self) -> Option<Time> {
         self.times.peek().map(|Reverse((time, _))| *time)
@@ -321,4 +350,59 @@ pub(super) fn hold_of(txn: &Txn, since: CommitSeq) -> Option<Hold> {
     };
     let (token, expires_at) = (Token::of(txn.id), txn.expires_at);
     Some(Hold { token, purpose, exclusive, expires_at, since })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Transfer;
+    use crate::types::{Amount, AssetId, RequestId};
+
+    /// A hold that ends at that time, and is named by it.
+    fn hold(n: u64) -> Hold {
+        let purpose = Purpose::Withdrawal(Transfer {
+            account: AccountId::new(1),
+            asset: AssetId::new(0),
+            amount: Amount::new(1),
+            reference: "out".into(),
+        });
+        let token = Token::of(RequestId::new(n.into()));
+        let (expires_at, since) = (Time::new(n), CommitSeq::new(1));
+        Hold { token, purpose, exclusive: false, expires_at, since }
+    }
+
+    fn times((found, is_all): (Vec<Hold>, bool)) -> (Vec<u64>, bool) {
+        (found.iter().map(|hold| hold.expires_at.get()).collect(), is_all)
+    }
+
+    #[test]
+    fn who_asks_what_ends_next_costs_little_however_many_there_are() {
+        let many = HOLDS_LOOKED_AT_MAX as u64 + 10;
+        let holds = Holds::new(&Limits::default(), (1..=many).rev().map(hold).collect());
+        assert_eq!(times(holds.soonest(3, &|_| true)), (vec![1, 2, 3], false));
+        let looked_at = std::cell::Cell::new(0);
+        let nobody = |_: &Hold| {
+            looked_at.set(looked_at.get() + 1);
+            false
+        };
+        assert_eq!(times(holds.soonest(3, &nobody)), (vec![], false));
+        assert_eq!(looked_at.get(), HOLDS_LOOKED_AT_MAX);
+        let last = |hold: &Hold| hold.expires_at.get() == many;
+        assert_eq!(times(holds.soonest(3, &last)), (vec![], false), "it may be there");
+    }
+
+    #[test]
+    fn whether_those_are_all_is_known() {
+        let mut holds = Holds::new(&Limits::default(), (1..=9).map(hold).collect());
+        let even = |hold: &Hold| hold.expires_at.get().is_multiple_of(2);
+        assert_eq!(times(holds.soonest(4, &even)), (vec![2, 4, 6, 8], true));
+        assert_eq!(times(holds.soonest(3, &even)), (vec![2, 4, 6], false));
+        // What ends already, and what never does by itself, is not among them.
+        let at = TxnRef { batch: 1, index: 0 };
+        let taken = holds.take(Token::of(RequestId::new(4)), Action::Cancel, at, Time::new(0));
+        assert!(matches!(taken, Found::Taken(_)));
+        let never = Hold { expires_at: Time::NEVER, ..hold(10) };
+        holds.insert(Box::new(never), Payers::new());
+        assert_eq!(times(holds.soonest(9, &even)), (vec![2, 6, 8], true));
+    }
 }

@@ -39,7 +39,7 @@ use crate::types::{AccountId, Amount, BalanceKey, CommitSeq, MarketId, RequestId
 use ids::SeenBefore;
 
 pub use holds::payers_of;
-use txn::{HoldStatus, Machine, Sequenced, WaitReason};
+use txn::{Expiring, ExpiringHolds, HoldStatus, Machine, Sequenced, WaitReason};
 
 /// A hold is noticed to be over at most so much after it is, should the clock have jumped meanwhile.
 const DUE_POLL_MS: u64 = 50;
@@ -54,6 +54,8 @@ pub enum Message {
     ReadMany(Vec<(Vec<BalanceKey>, oneshot::Sender<ManyBalances>)>),
     /// Say what is known of a hold, and as of which seq.
     Hold(Token, oneshot::Sender<(HoldStatus, CommitSeq)>),
+    /// Say which holds expire next.
+    Expiring(Expiring, oneshot::Sender<ExpiringHolds>),
     /// Look at a market, after everything that was asked of it so far.
     Look(MarketId, Look),
     /// Say whether a request of that id was sequenced and may not be durable yet.
@@ -379,6 +381,7 @@ impl<S: SeenBefore> Actor<S> {
             Message::Audit(reply) => return self.on_audit(reply),
             Message::ReadMany(parts) => return self.on_read_many(parts),
             Message::Hold(token, reply) => return self.on_hold(token, reply),
+            Message::Expiring(asked, reply) => return self.on_expiring(&asked, reply),
             // Of a market that does not exist, nobody is answered.
             Message::Look(market, look) => drop(self.this.machine.look(market, look)),
             Message::Stop => {
@@ -411,6 +414,17 @@ impl<S: SeenBefore> Actor<S> {
         let status = self.this.machine.hold(token);
         let seq = self.this.machine.last_seq();
         let open = Box::new(move || drop(reply.send((status, seq))));
+        self.this.log.send(ToLog::Gate(Gate { seq, open })).map_err(|_| End::Gone)
+    }
+
+    fn on_expiring(
+        &mut self,
+        asked: &Expiring,
+        reply: oneshot::Sender<ExpiringHolds>,
+    ) -> Result<(), End> {
+        let found = self.this.machine.expiring(asked, self.this.time.now());
+        let seq = found.seq;
+        let open = Box::new(move || drop(reply.send(found)));
         self.this.log.send(ToLog::Gate(Gate { seq, open })).map_err(|_| End::Gone)
     }
 

@@ -114,6 +114,30 @@ pub enum HoldStatus {
     NotHere,
 }
 
+/// Chooses holds.
+pub type Chooses = Box<dyn Fn(&Hold) -> bool + Send>;
+
+/// Which of the holds that expire next are asked for.
+pub struct Expiring {
+    /// At most so many.
+    pub limit: usize,
+    /// Those alone. It is asked on the coordinator's thread.
+    pub is_wanted: Chooses,
+}
+
+/// Open holds that expire by themselves, soonest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiringHolds {
+    /// They were open as of this seq.
+    pub seq: CommitSeq,
+    /// The logical time then.
+    pub now: Time,
+    /// The holds.
+    pub holds: Vec<Hold>,
+    /// Whether those are all that were wanted.
+    pub is_all: bool,
+}
+
 /// Where the engine continues from.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
@@ -271,6 +295,12 @@ impl<S: SeenBefore> Machine<S> {
                 None => HoldStatus::NotHere,
             },
         }
+    }
+
+    /// The open holds that expire next, as of [`Machine::last_seq`]: see [`Expiring`].
+    pub fn expiring(&self, asked: &Expiring, now: Time) -> ExpiringHolds {
+        let (holds, is_all) = self.holds.soonest(asked.limit, &*asked.is_wanted);
+        ExpiringHolds { seq: self.last_seq(), now, holds, is_all }
     }
 
     /// How many holds are open, and how many requests wait for exclusive ones.

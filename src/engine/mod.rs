@@ -70,7 +70,7 @@ pub use answers::{Answers, Brief, Pending};
 pub use events::{Event, Events};
 pub use ids::IdSource;
 pub use market_reads::{BookView, OpenOrders, StandingOrders};
-pub use reads::{HoldState, Known};
+pub use reads::{ExpiringHolds, HoldState, Known};
 pub use transaction::{Committed, TransactError, Transaction};
 
 use answers::Early;

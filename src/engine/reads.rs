@@ -7,7 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{Admitted, Engine, Inner};
 use crate::coordinator::Message;
-use crate::coordinator::txn::HoldStatus;
+pub use crate::coordinator::txn::ExpiringHolds;
+use crate::coordinator::txn::{Expiring, HoldStatus};
 use crate::error::{Error, Malformed, Reject};
 use crate::message::{AccountBalances, ManyBalances};
 use crate::request::{Hold, Outcome, Receipt};
@@ -170,6 +171,23 @@ impl Engine {
             Error::Storage(format!("the journal has lost seq {seq}, which resolved hold {token}"))
         })?;
         Ok(HoldState::Resolved(how, Box::new(receipt)))
+    }
+
+    /// The open holds that expire next and that `is_wanted`, soonest first, at most `limit`. It is asked on
+    /// the coordinator's thread, so it must be quick; [`HOLDS_LOOKED_AT_MAX`] holds are looked at, no more.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`]; [`Error::Stopped`].
+    ///
+    /// [`HOLDS_LOOKED_AT_MAX`]: crate::config::HOLDS_LOOKED_AT_MAX
+    pub async fn expiring(
+        &self,
+        limit: usize,
+        is_wanted: impl Fn(&Hold) -> bool + Send + 'static,
+    ) -> Result<ExpiringHolds, Error> {
+        let asked = Expiring { limit, is_wanted: Box::new(is_wanted) };
+        let (_admitted, found) = self.inner.ask(|reply| Message::Expiring(asked, reply))?;
+        self.inner.poison.or_stopped(found).await
     }
 
     /// The receipt of what settled under a durable seq; `None` if nothing did. Reads the disk: not

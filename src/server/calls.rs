@@ -8,8 +8,9 @@ use super::door::rights::{
 };
 use super::openapi::{self, Call, about};
 use super::{
-    accounts, api_keys, assets, backups, books, events, health, history, keys, markets, operate,
-    orders, prepared, reads, standing, stream, swaps, transactions, transfers, withdrawals,
+    accounts, api_keys, assets, backups, books, console, events, health, history, keys, markets,
+    operate, orders, prepared, reads, standing, stats, stream, swaps, transactions, transfers,
+    withdrawals,
 };
 
 /// The table.
@@ -61,6 +62,7 @@ fn settling() -> Vec<Call> {
         Call::post("/v1/swaps:batch", TRADE, swaps::batch, about::swap_batch),
         Call::get("/v1/swaps/{request_id}", OUTCOME, reads::outcome, about::get_swap),
         Call::post("/v1/prepared", TRADE, prepared::prepare, about::prepare),
+        Call::get("/v1/prepared", HOLD, prepared::list, about::list_prepared),
         Call::get("/v1/prepared/{token}", HOLD, prepared::get, about::get_prepared),
         Call::post("/v1/prepared/{token}/commit", TRADE, prepared::commit, about::commit),
         Call::post("/v1/prepared/{token}/rollback", TRADE, prepared::rollback, about::rollback),
@@ -107,12 +109,15 @@ fn machines() -> Vec<Call> {
         Call::get("/v1/operate", ANY_KEY, operate::get, about::get_operation),
         Call::get("/v1/events", READ, events::get, about::get_events),
         Call::get("/v1/stream", ANY_KEY, stream::get, about::get_stream),
+        Call::get("/v1/stats", READ, stats::get, about::get_stats),
         Call::get("/v1/audit", OPERATE, reads::audit, about::audit),
         Call::post("/v1/backups", OPERATE, backups::post, about::back_up),
         Call::get("/livez", PUBLIC, health::livez, about::livez),
         Call::get("/readyz", PUBLIC, health::readyz, about::readyz),
         Call::get("/version", PUBLIC, health::version, about::version),
         Call::get("/metrics", METRICS, health::metrics, about::metrics),
+        Call::get("/console", PUBLIC, console::page, about::console),
+        Call::get("/console/{file}", PUBLIC, console::file, about::console_file),
         Call::get("/openapi.json", PUBLIC, openapi::get, about::openapi),
     ]
 }

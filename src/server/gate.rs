@@ -2,7 +2,7 @@
 //! then on it leads to everything.
 //!
 //! ```text
-//! connection ─► gate ─┬─ recovering: /livez 200, /readyz 503, /version, /metrics; the rest `recovering`
+//! connection ─► gate ─┬─ recovering: /livez 200, /readyz 503, /version, /metrics, /console; the rest `recovering`
 //!                     └─ open: the router
 //! ```
 //!
@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -24,10 +24,10 @@ use tower_service::Service;
 use crate::metrics::Exporter;
 use crate::store::start_progress::{Reached, StartProgress};
 
-use super::health;
 use super::problem::Problem;
 use super::receipt::json;
 use super::state::App;
+use super::{console, health};
 
 /// Where every connection comes in. Cheap to clone; every clone is the same gate.
 #[derive(Clone)]
@@ -47,7 +47,9 @@ impl Gate {
         let mut closed = Router::new()
             .route("/livez", get(health::livez))
             .route("/readyz", get(readyz))
-            .route("/version", get(health::version));
+            .route("/version", get(health::version))
+            .route("/console", get(console::page))
+            .route("/console/{file}", get(console_file));
         if metrics_open {
             closed = closed.route("/metrics", get(metrics));
         }
@@ -115,6 +117,10 @@ fn in_words(reached: Reached) -> String {
     }
 }
 
+async fn console_file(Path(name): Path<String>) -> Result<Response, Problem> {
+    console::find(&name)
+}
+
 /// Nothing was taken: the same can be sent again.
 async fn not_yet(State(progress): State<Arc<StartProgress>>) -> Response {
     let detail = format!("{}; nothing was taken, try again", in_words(progress.reached()));
@@ -153,6 +159,8 @@ mod tests {
         assert_eq!(get("/livez").await, (200, json!({"status": "live"})));
         assert_eq!(get("/version").await.0, 200);
         assert_eq!(get("/metrics").await.0, 200);
+        // Who looks at the console is told by it how far the start is.
+        assert_eq!((get("/console").await.0, get("/console/app.js").await.0), (200, 200));
         progress.enter(Phase::Folding, 3);
         progress.block().unwrap();
         let (status, body) = get("/readyz").await;

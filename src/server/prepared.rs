@@ -7,10 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::directory::Directory;
+use crate::engine::ExpiringHolds;
 use crate::error::Malformed;
-use crate::request::{Action, Command, Prepare, Purpose, Request, Swap};
+use crate::request::{Action, Command, Hold, Prepare, Purpose, Request, Swap};
 use crate::types::{AccountId, Amount, Time, Token};
 
+use super::books::within;
 use super::extract::{JsonBody, Key, State};
 use super::holds::{self, Found};
 use super::json::{self, Object};
@@ -18,8 +20,9 @@ use super::legs;
 use super::names::Names;
 use super::openapi::schemas::{PreparedState, Seq, Timestamp};
 use super::problem::Problem;
-use super::query::Param;
+use super::query::{Param, Query};
 use super::receipt::{self, Answer, asset_name, rfc_3339};
+use super::sight;
 use super::state::{App, Asked};
 
 /// `{request_id, legs, deadline?, expires_in_ms?, exclusive?}` → the receipt, with the token.
@@ -153,6 +156,63 @@ fn shown(found: Found, directory: &Directory) -> Result<PreparedBody, Problem> {
             })
         }
     }
+}
+
+/// Holds on a page where nothing is said of them.
+pub(super) const LIMIT: usize = 100;
+/// Most of them.
+pub(super) const LIMIT_MAX: u64 = 1_000;
+
+/// Open holds that expire by themselves.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PreparedList)]
+pub(super) struct ListBody {
+    /// They were open as of this seq.
+    #[schema(value_type = Seq)]
+    seq: String,
+    /// The venue's time then, which is what they expire by.
+    #[schema(value_type = Timestamp)]
+    time: String,
+    /// Whether those are all.
+    complete: bool,
+    prepared: Vec<PreparedBody>,
+}
+
+/// `?account=&limit=` → `{seq, time, complete, prepared: [...]}`: what is prepared and open, first what
+/// expires soonest.
+pub(super) async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
+    let account = query.optional("account", json::number_from)?.map(AccountId::new);
+    let limit = query.optional("limit", |text| within(text, LIMIT_MAX))?.unwrap_or(LIMIT);
+    query.finish()?;
+    let ExpiringHolds { seq, now, holds, is_all } = expiring(&app, account, limit).await?;
+    let directory = app.engine().directory();
+    let prepared = holds.into_iter().map(|hold| shown(Found::Open(Box::new(hold)), directory));
+    let body = ListBody {
+        seq: seq.to_string(),
+        time: rfc_3339(now),
+        complete: is_all,
+        prepared: prepared.collect::<Result<_, _>>()?,
+    };
+    Ok(receipt::json(StatusCode::OK, &body))
+}
+
+/// The prepared swaps that expire next, of an account or of all that the visitor sees.
+///
+/// # Errors
+/// The account is not the visitor's; the engine is overloaded or stopped.
+pub(super) async fn expiring(
+    app: &App,
+    account: Option<AccountId>,
+    limit: usize,
+) -> Result<ExpiringHolds, Problem> {
+    account.map_or(Ok(()), |account| sight::check(app.visitor(), account))?;
+    let visitor = app.visitor().clone();
+    let is_wanted = move |hold: &Hold| {
+        let Purpose::Swap(swap) = &hold.purpose else { return false };
+        let has = |of: AccountId| account.map_or_else(|| visitor.may_see(of), |only| only == of);
+        swap.legs().iter().any(|leg| has(leg.from) || has(leg.to))
+    };
+    Ok(app.engine().expiring(limit, is_wanted).await?)
 }
 
 fn leg_bodies(swap: &Swap, directory: &Directory) -> Vec<LegBody> {

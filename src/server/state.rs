@@ -27,6 +27,7 @@ use super::log;
 use super::names::Names;
 use super::problem::Problem;
 use super::receipt::Answer;
+use super::stats::Monitor;
 use super::streams::Streams;
 
 /// The server's state. Cheap to clone; every clone is the same.
@@ -52,6 +53,7 @@ struct Inner {
     hold_expiry_ms: u64,
     door: Door,
     streams: Streams,
+    monitor: Arc<Monitor>,
     stopping: watch::Sender<bool>,
 }
 
@@ -77,6 +79,7 @@ impl App {
     pub fn new(engine: Engine, exporter: Exporter, limits: &Limits, door: Door) -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
         let streams = Streams::new(engine.clone(), limits);
+        let monitor = Monitor::start(engine.clone(), exporter.clone());
         let inner = Inner {
             engine,
             exporter,
@@ -90,6 +93,7 @@ impl App {
             hold_expiry_ms: limits.hold_expiry_ms,
             door,
             streams,
+            monitor,
             stopping: watch::Sender::new(false),
         };
         Self(Arc::new(inner), None)
@@ -163,6 +167,11 @@ impl App {
     /// What streams share.
     pub(super) fn streams(&self) -> &Streams {
         &self.0.streams
+    }
+
+    /// How the server did lately.
+    pub(super) fn monitor(&self) -> &Monitor {
+        &self.0.monitor
     }
 
     /// How long a prepared swap stands if its caller does not say, in milliseconds.

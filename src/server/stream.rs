@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::time::{interval, timeout};
@@ -28,6 +28,7 @@ use crate::config::{
 };
 use crate::error::{Error, Malformed};
 
+use super::door::SOCKET_PROTOCOL;
 use super::extract::State;
 use super::json::{self, Object, Value, within};
 use super::problem::Problem;
@@ -45,9 +46,14 @@ const PINGS_UNANSWERED_MAX: u32 = 3;
 pub(super) async fn get(
     State(app): State<App>,
     query: Query,
+    headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     query.finish()?;
+    if app.visitor().key().is_none() && is_of_another_page(&headers) {
+        let why = "pages of other origins need a key: crosslatch.bearer.TOKEN among the protocols";
+        return Err(Problem::new("forbidden", why));
+    }
     let upgrade = upgrade.map_err(|rejection| {
         let response = rejection.into_response();
         let why = match response.status() {
@@ -57,9 +63,19 @@ pub(super) async fn get(
         Problem::malformed("Upgrade", why)
     })?;
     let slot = app.streams().open_market_data()?;
+    let upgrade = upgrade.protocols([SOCKET_PROTOCOL]);
     let upgrade = upgrade.max_message_size(STREAM_MESSAGE_BYTES_MAX);
     let upgrade = upgrade.max_frame_size(STREAM_MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(move |socket| Session::new(app, socket, slot).run()))
+}
+
+/// Whether a browser opens it for a page that is not this server's: any page that somebody on this machine
+/// looks at could, and unlike with other requests no browser stops it.
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let page = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    page.map(|(_, page)| page) != host || host.is_none()
 }
 
 /// One connection.
@@ -313,6 +329,24 @@ mod tests {
         {
             assert!(request(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn pages_of_others_are_told_from_our_own() {
+        let of = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, axum::http::HeaderValue::from_static(value));
+            }
+            is_of_another_page(&map)
+        };
+        const HOST: (&str, &str) = ("host", "localhost:7400");
+        assert!(!of(&[HOST]), "no browser");
+        assert!(!of(&[HOST, ("origin", "http://localhost:7400")]));
+        for other in ["http://evil.example", "http://localhost:7401", "null", "localhost:7400"] {
+            assert!(of(&[HOST, ("origin", other)]), "{other}");
+        }
+        assert!(of(&[("origin", "http://localhost:7400")]), "which host is not known");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod process;
 mod sse;
 
 mod bodies;
+mod browsers;
 mod credentials;
 mod grpc;
 mod http2;

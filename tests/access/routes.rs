@@ -18,6 +18,7 @@ fn path(form: &str) -> String {
         "{address}" => ALICE_EVM.into(),
         "{market}" => "ETH-SOL".into(),
         "{key}" => "YQ==".into(),
+        "{file}" => "app.js".into(),
         "{name}" => "operator".into(),
         // They would go on for ever, were they not refused.
         "events" => "events?after=none".into(),

@@ -272,6 +272,10 @@ fn malformed(reply: &Reply) {
 fn every_call_was_answered(judge: &mut Judge) {
     assert!(judge.get("/metrics").text().contains("crosslatch_requests_total"));
     judge.get("/openapi.json").with(200);
+    for page in ["/console", "/console/app.js", "/console/console.css", "/console/icon.svg"] {
+        assert_eq!(judge.get(page).status, 200, "{page}");
+    }
+    judge.get("/console/none.js").problem(404, "not_found", "file");
     judge.get("/v1/events?market=DOGE").problem(404, "unknown_market", "market");
     malformed(&judge.get("/v1/stream"));
     let token = judge.token.take();

@@ -46,6 +46,12 @@ async fn a_prepared_swap_is_committed_or_goes_back() {
     let ask = proto::GetHoldRequest { token: id_bytes(10) };
     let open = exchange.get_prepared(ask.clone()).await.expect("a hold").into_inner();
     assert_eq!((&*open.state, open.legs.len(), open.commit_seq), ("open", 2, None));
+    let asked = proto::ListPreparedRequest { account: Some(2), limit: Some(1) };
+    let listed = exchange.list_prepared(asked).await.expect("a list").into_inner();
+    assert_eq!((&listed.prepared[..], listed.complete), (&[open][..], true));
+    let none = proto::ListPreparedRequest { account: Some(3), limit: None };
+    let none = exchange.list_prepared(none).await.expect("a list").into_inner();
+    assert_eq!((none.prepared.len(), none.complete), (0, true));
     let done = exchange.commit(resolve(11, 10)).await.expect("a commit").into_inner();
     assert!(matches!(done.what, Some(What::Resolved(it)) if it.legs.len() == 2));
     let ended = exchange.get_prepared(ask).await.expect("a hold").into_inner();
@@ -285,4 +291,25 @@ async fn a_backup_is_made_where_the_server_is() {
     assert_eq!((state.seq, &state.to), (Some(8), &to));
     let relative = exchange.backup(proto::BackupRequest { to: "copy".into() }).await;
     refused(relative, Code::InvalidArgument, "malformed", "to");
+}
+
+#[tokio::test]
+async fn how_the_server_does_is_what_http_says() {
+    let (_data, server, mut exchange) = started().await;
+    exchange.swap(swap(10, 10, 200)).await.expect("a swap");
+    // It looks once a second.
+    let told = loop {
+        let ask = proto::GetStatsRequest { after: 0 };
+        let told = exchange.get_stats(ask).await.expect("stats").into_inner();
+        if !told.samples.is_empty() {
+            break told;
+        }
+    };
+    let over_http = server.client().get("/v1/stats").with(200);
+    let first = &told.samples[0];
+    assert_eq!(over_http["samples"][0]["number"], first.number);
+    assert_eq!(over_http["samples"][0]["settled_per_second"], first.settled_per_second);
+    assert_eq!(over_http["started_at"], told.started_at);
+    assert_eq!(over_http["actors"], serde_json::json!(told.actors));
+    assert!(told.hot_accounts.is_some());
 }

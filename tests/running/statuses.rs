@@ -62,6 +62,8 @@ fn settling() -> Vec<String> {
         line("operate normal"),
         // Of which there is one: a line each is printed.
         line("events --kind transaction"),
+        line("prepared --limit 5"),
+        line("stats"),
         line("status"),
         line("watch --once --interval 10ms"),
     ]

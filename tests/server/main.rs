@@ -21,3 +21,4 @@ mod prepared;
 mod swaps;
 mod transactions;
 mod values;
+mod watching;

@@ -24,6 +24,7 @@ mod show;
 mod status;
 pub(super) mod target;
 mod value;
+mod watching;
 mod words;
 
 use std::collections::hash_map::RandomState;
@@ -63,6 +64,8 @@ pub enum ClientCommand {
     Prepare(settle::PrepareArgs),
     /// Moves the amounts of a prepared swap.
     Commit(settle::ResolveArgs),
+    /// Shows what is prepared and open, first what expires soonest.
+    Prepared(watching::PreparedArgs),
     /// Gives the amounts of a prepared swap back.
     Rollback(settle::ResolveArgs),
     /// Writes and moves, if nothing that was read has changed.
@@ -95,6 +98,8 @@ pub enum ClientCommand {
     Value(look::ValueArgs),
     /// Creates API keys, shows, rotates and revokes them.
     Key(api_key::ApiKeyArgs),
+    /// Shows how the server does: rates, latencies, levels, hot accounts.
+    Stats(watching::StatsArgs),
     /// Says whether the server is ready for work; for health checks.
     Status(status::StatusArgs),
     /// Prints what happens, one JSON object a line.
@@ -114,6 +119,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::Swap(args) => settle::swap(args),
         ClientCommand::Prepare(args) => settle::prepare(args),
         ClientCommand::Commit(args) => settle::commit(args),
+        ClientCommand::Prepared(args) => watching::prepared(args),
         ClientCommand::Rollback(args) => settle::rollback(args),
         ClientCommand::Transaction(args) => settle::transaction(args),
         ClientCommand::Market(args) => market::market(args),
@@ -130,6 +136,7 @@ pub fn run(command: ClientCommand) -> anyhow::Result<ExitCode> {
         ClientCommand::History(args) => look::history(args),
         ClientCommand::Value(args) => look::value(args),
         ClientCommand::Key(args) => api_key::run(args),
+        ClientCommand::Stats(args) => watching::stats(args),
         ClientCommand::Status(args) => status::status(args),
         ClientCommand::Events(args) => events::events(args),
     }

@@ -1,6 +1,6 @@
 //! A view in words: a page for a terminal, or a line for a log.
 
-use super::view::{Counted, Latency, Named, View};
+use crate::server::stats::{Counted, Latency, Named, Requests, View};
 
 /// The page, line by line.
 pub(super) fn page(url: &str, view: &View) -> Vec<String> {
@@ -54,7 +54,7 @@ pub(super) fn line(view: &View) -> String {
     )
 }
 
-fn sum(view: &View, of: fn(&super::view::Requests) -> Option<f64>) -> f64 {
+fn sum(view: &View, of: fn(&Requests) -> Option<f64>) -> f64 {
     view.requests.iter().filter_map(of).sum()
 }
 
@@ -92,14 +92,13 @@ fn named(what: &str, all: &[Named]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prometheus::Page;
-    use super::super::view::Look;
     use super::*;
+    use crate::server::stats::{Look, Page};
 
     fn view() -> View {
         let look = |text, at_nanos| Look { page: Page::parse(text).unwrap(), at_nanos };
-        let first = look(include_str!("first.txt"), 0);
-        let later = look(include_str!("later.txt"), 2_000_000_000);
+        let first = look(include_str!("../../server/stats/first.txt"), 0);
+        let later = look(include_str!("../../server/stats/later.txt"), 2_000_000_000);
         View::between(Some(&first), &later).unwrap()
     }
 

@@ -1,16 +1,14 @@
 //! `crosslatch watch`: what a server does, live, from its metrics.
 //!
 //! ```text
-//! /metrics ─► prometheus (samples) ─► view (rates and latencies since the look before) ─► draw
+//! /metrics ─► samples ─► view (rates and latencies since the look before: server::stats) ─► draw
 //! ```
 //!
 //! On a terminal the page is drawn in place, and q ends it; elsewhere it is a line an interval. A
 //! server that is gone is waited for.
 
 mod draw;
-mod prometheus;
 mod terminal;
-mod view;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -25,10 +23,9 @@ use super::client::{ServerArgs, unreachable};
 use super::load::parse_duration;
 use super::serve::Signals;
 use crate::clock::{Clock, SystemClock};
+use crate::server::stats::{Look, Page, View};
 
-use prometheus::Page;
 use terminal::Screen;
-use view::{Look, View};
 
 /// The exit status where there is no server.
 const FAILED: u8 = 4;

@@ -21,6 +21,10 @@ use super::super::state::{App, blocking};
 use super::rights::Need;
 use super::{Refused, Visitor};
 
+/// What a WebSocket's client may offer as a protocol: that which is spoken, and beside it its token, as a
+/// browser can send no header.
+pub(in crate::server) const SOCKET_PROTOCOL: &str = "crosslatch.v1";
+const SOCKET_BEARER: &str = "crosslatch.bearer.";
 /// What a caller without credentials is told to show.
 const CHALLENGE: &str = "Bearer realm=\"crosslatch\"";
 
@@ -114,12 +118,23 @@ struct Signature {
 
 fn shown(headers: &HeaderMap) -> Shown {
     let is_twice = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+    let offered = offered_token(headers);
     let names = ["authorization", KEY_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER, extract::KEY];
     if names.into_iter().any(is_twice) {
         return Shown::Unclear("a header that says who asks is given twice");
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned());
     let (key, timestamp) = (text(KEY_HEADER), text(TIMESTAMP_HEADER));
+    if let Some(token) = offered {
+        let is_alone = !names.into_iter().any(|name| headers.contains_key(name));
+        return match (is_alone, token) {
+            (true, Ok(token)) => Shown::Bearer(token),
+            (true, Err(why)) => Shown::Unclear(why),
+            (false, _) => {
+                Shown::Unclear("a token among the protocols goes with no other; give one")
+            }
+        };
+    }
     match (text("authorization"), key, timestamp, text(SIGNATURE_HEADER)) {
         (None, None, None, None) => Shown::Nothing,
         (Some(authorization), None, None, None) => match authorization.split_once(' ') {
@@ -138,6 +153,22 @@ fn shown(headers: &HeaderMap) -> Shown {
              X-Crosslatch-Signature",
         ),
     }
+}
+
+/// The token that a WebSocket's client offers among its protocols, if it does.
+fn offered_token(headers: &HeaderMap) -> Option<Result<String, &'static str>> {
+    let is_socket = headers
+        .get(header::UPGRADE)
+        .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offers = offers.filter(|_| is_socket).filter_map(|value| value.to_str().ok());
+    let tokens = offers.flat_map(|value| value.split(','));
+    let mut tokens = tokens.filter_map(|offer| offer.trim().strip_prefix(SOCKET_BEARER));
+    let first = tokens.next()?;
+    Some(match tokens.next() {
+        None => Ok(first.to_owned()),
+        Some(_) => Err("there are two tokens among the protocols"),
+    })
 }
 
 /// The key that a request is signed with, and whether it changes something under no id. Its body is read
@@ -243,6 +274,27 @@ mod tests {
         for missing in 0..3 {
             let two: Vec<_> = (0..3).filter(|n| *n != missing).map(|n| SIGNED[n]).collect();
             unclear(&two);
+        }
+    }
+
+    #[test]
+    fn a_browsers_socket_has_its_token_among_the_protocols() {
+        const SOCKET: (&str, &str) = ("upgrade", "WebSocket");
+        const OFFER: (&str, &str) =
+            ("sec-websocket-protocol", "crosslatch.v1, crosslatch.bearer.xl_a");
+        assert_eq!(of(&[SOCKET, OFFER]), Shown::Bearer("xl_a".into()));
+        let split = [
+            SOCKET,
+            ("sec-websocket-protocol", "crosslatch.v1"),
+            ("sec-websocket-protocol", "crosslatch.bearer.xl_b"),
+        ];
+        assert_eq!(of(&split), Shown::Bearer("xl_b".into()));
+        // Of other requests it is no header of ours.
+        assert_eq!(of(&[OFFER]), Shown::Nothing);
+        assert_eq!(of(&[SOCKET, ("sec-websocket-protocol", "crosslatch.v1")]), Shown::Nothing);
+        for wrong in [&[SOCKET, OFFER, OFFER][..], &[SOCKET, OFFER, ("authorization", "Bearer b")]]
+        {
+            assert!(matches!(of(wrong), Shown::Unclear(_)), "{wrong:?}");
         }
     }
 

@@ -36,7 +36,7 @@ use super::problem::Problem;
 use rates::{Failures, KeyUse, KeyUses, TooMuch};
 use rights::Need;
 
-pub(super) use enter::{Read, challenge, enter};
+pub(super) use enter::{Read, SOCKET_PROTOCOL, challenge, enter};
 pub use rates::InFlight;
 
 /// The verifier of no key.

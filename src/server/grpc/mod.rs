@@ -16,6 +16,7 @@ mod caller;
 mod events;
 mod market_data;
 mod markets;
+mod monitor;
 mod problem;
 mod read;
 mod reads;

@@ -201,7 +201,7 @@ pub(super) async fn prepared(app: App, ask: proto::GetHoldRequest) -> Told<proto
     Ok(proto::Prepared { token: token_bytes(token), legs: legs(&swap, &app), ..shown })
 }
 
-fn legs(swap: &Swap, app: &App) -> Vec<proto::Leg> {
+pub(super) fn legs(swap: &Swap, app: &App) -> Vec<proto::Leg> {
     let shown = swap.legs().iter().map(|leg| proto::Leg {
         from_account: leg.from.get(),
         to_account: leg.to.get(),

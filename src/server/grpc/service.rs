@@ -19,7 +19,7 @@ use super::batch::{self, Results};
 use super::caller::admit;
 use super::read::Reader;
 use super::receipt::{in_message, settled};
-use super::{api_keys, events, market_data, markets, problem, reads};
+use super::{api_keys, events, market_data, markets, monitor, problem, reads};
 
 /// Answers calls on an engine.
 pub(super) struct Service {
@@ -191,6 +191,7 @@ exchange! {
     }
     look {
         cancel_all_orders(CancelAllOrders) -> CanceledAll = cancel_all, TRADE;
+        list_prepared(ListPreparedRequest) -> PreparedList = monitor::prepared, HOLD;
         get_prepared(GetHoldRequest) -> Prepared = reads::prepared, HOLD;
         get_withdrawal(GetHoldRequest) -> Withdrawal = reads::withdrawal, WITHDRAWAL;
         get_key(GetKeyRequest) -> KeyValue = reads::key, READ;
@@ -210,6 +211,7 @@ exchange! {
         get_request(GetRequestRequest) -> RequestState = reads::request, OUTCOME;
         audit(AuditRequest) -> AuditReport = reads::audit, OPERATE;
         backup(BackupRequest) -> BackupState = reads::backup, OPERATE;
+        get_stats(GetStatsRequest) -> Stats = monitor::stats, READ;
         get_status(GetStatusRequest) -> ServerStatus = reads::status, ANY_KEY;
         get_metrics(GetMetricsRequest) -> Metrics = reads::metrics, METRICS;
         create_api_key(CreateApiKeyRequest) -> ApiKeyMade = api_keys::create, OPERATE;

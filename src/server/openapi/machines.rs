@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::server::backups::{Done, Pending};
+use crate::server::console;
 use crate::server::health::{PROMETHEUS_TEXT, Status, Version};
 use crate::server::receipt::OperationBody;
+use crate::server::stats::StatsBody;
 
 use super::About;
 use super::requests::{BackupRequest, OperationRequest};
@@ -62,6 +64,31 @@ pub fn metrics(call: &mut About<'_>) {
     call.named(TAG, "metrics", "Everything measured so far", "In Prometheus' text format.");
     call.writes(PROMETHEUS_TEXT, "The metrics.");
     call.refuses(&["storage"]);
+}
+
+pub fn get_stats(call: &mut About<'_>) {
+    let says = "Rates, quantiles and levels of the last second, and of those before it, up to five minutes, \
+                as `samples`. Who asks again gives the last one's `number` as `after`.";
+    call.named(TAG, "getStats", "How the server does", says);
+    let after = json!({"type": "string", "pattern": "^[0-9]+$"});
+    call.query("after", "Only later samples: the `number` of the last one seen.", after);
+    call.gives::<StatsBody>("How it does.");
+}
+
+pub fn console(call: &mut About<'_>) {
+    let says = "A page for browsers: the venue live, its markets, and what became of requests.";
+    call.named(TAG, "console", "The console", says);
+    call.writes("text/html; charset=utf-8", "The page.");
+}
+
+pub fn console_file(call: &mut About<'_>) {
+    call.named(TAG, "consoleFile", "What the console is made of", "Styles, scripts, a picture.");
+    let names: Vec<&str> = console::names().collect();
+    call.parameter("path", "file", "Its name.", json!({"type": "string", "enum": names}));
+    call.writes("text/javascript; charset=utf-8", "A script.");
+    call.writes_too("text/css; charset=utf-8");
+    call.writes_too("image/svg+xml");
+    call.refuses(&["not_found"]);
 }
 
 pub fn openapi(call: &mut About<'_>) {

@@ -296,6 +296,12 @@ impl<'a> About<'a> {
         self.responses.insert(200, json!({"description": description, "content": content}));
     }
 
+    /// It may also answer with text of that type.
+    fn writes_too(&mut self, content_type: &str) {
+        let response = self.responses.get_mut(&200).expect("it writes something else");
+        response["content"][content_type] = json!({"schema": {"type": "string"}});
+    }
+
     /// It answers with a stream of that type, which ends when either side wants it to.
     fn streams(&mut self, content_type: &str, description: &str) {
         self.operation.insert("tags".into(), json!([STREAMS]));
@@ -440,7 +446,8 @@ mod tests {
             let name = &operation["operationId"];
             let has_one = examples.iter().any(|it| it["call"] == *name && it["answer"].is_object());
             let is_stream = operation["tags"][0] == STREAMS;
-            let needs_none = is_stream || name == "metrics" || name == "openapi";
+            let needs_none = is_stream
+                || ["metrics", "openapi", "console", "consoleFile"].iter().any(|it| name == it);
             assert!(has_one || needs_none, "{path}");
         }
     }

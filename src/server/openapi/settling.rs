@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::server::history::{self, HistoryBody};
 use crate::server::keys::ValueBody;
-use crate::server::prepared::PreparedBody;
+use crate::server::prepared::{self, PreparedBody};
 use crate::server::reads::{AuditBody, BalancesBody, PendingBody};
 use crate::server::receipt::{MovedBody, ResolvedBody, SetAsideBody, TransferBody};
 use crate::server::withdrawals::WithdrawalBody;
@@ -181,6 +181,22 @@ pub fn rollback(call: &mut About<'_>) {
                 `already_resolved`, with `how`.";
     call.named(TAG, "rollback", "Gives back what was set aside", says);
     resolves(call, "token", "The prepared swap.");
+}
+
+pub fn list_prepared(call: &mut About<'_>) {
+    call.named(
+        TAG,
+        "listPrepared",
+        "What is prepared and open",
+        "What expires soonest comes first. Of very many, those of an account may not all be found: \
+         `complete` says so.",
+    );
+    let account = call.schemas.of::<AccountId>();
+    call.query("account", "Those alone in which this account has part.", account);
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": prepared::LIMIT_MAX,
+        "default": prepared::LIMIT});
+    call.query("limit", "How many.", limit);
+    call.gives::<prepared::ListBody>("What is open.");
 }
 
 pub fn get_prepared(call: &mut About<'_>) {

@@ -108,6 +108,15 @@ impl Placed {
         Self { axis, low, high, from, to }
     }
 
+    /// The same with room up to the next tick, so that no line leaves what can be read off.
+    fn up_to_a_tick(mut self) -> Self {
+        if self.axis.scale == Scale::Linear {
+            let step = nice_step(self.high - self.low);
+            self.high = self.low + ((self.high - self.low) / step).ceil() * step;
+        }
+        self
+    }
+
     fn place(&self, value: f64) -> f64 {
         let share = match self.axis.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
@@ -124,7 +133,7 @@ impl Placed {
         match self.axis.scale {
             Scale::Linear => {
                 let step = nice_step(self.high - self.low);
-                let count = ((self.high - self.low) / step).floor() as u32;
+                let count = ((self.high - self.low) / step * 1.000_001).floor() as u32;
                 let at = |n: u32| self.low + f64::from(n) * step;
                 (0..=count).map(|n| (at(n), said(at(n)))).collect()
             }
@@ -173,7 +182,7 @@ impl Chart {
             self.lines.iter().flat_map(move |line| line.points.iter().map(pick))
         };
         let x = Placed::new(self.x, of(|point| point.0), LEFT, WIDTH - RIGHT);
-        let y = Placed::new(self.y, of(|point| point.1), HEIGHT - BOTTOM, TOP);
+        let y = Placed::new(self.y, of(|point| point.1), HEIGHT - BOTTOM, TOP).up_to_a_tick();
         let mut svg = format!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{0}\">\n\
              <text x=\"{LEFT}\" y=\"14\">{0}</text>\n",

@@ -10,101 +10,105 @@ use super::prometheus::{Labels, Page};
 
 /// Metrics, and when they were fetched.
 #[derive(Clone, Debug)]
-pub(super) struct Look {
+pub(crate) struct Look {
     /// What was said.
-    pub(super) page: Page,
+    pub(crate) page: Page,
     /// When, in nanoseconds of a clock that does not go back.
-    pub(super) at_nanos: u64,
+    pub(crate) at_nanos: u64,
 }
 
 /// A counter: all of it, and how quickly it grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// Since the server started.
-    pub(super) total: u64,
+    pub(crate) total: u64,
     /// Since the look before; nothing where there was none.
-    pub(super) per_second: Option<f64>,
+    pub(crate) per_second: Option<f64>,
 }
 
 /// Latencies of what happened since the look before; nothing where nothing did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Latency {
+pub(crate) struct Latency {
     /// Half took no longer, in milliseconds.
-    pub(super) p50_ms: Option<f64>,
+    pub(crate) p50_ms: Option<f64>,
     /// Of a hundred, 99 took no longer.
-    pub(super) p99_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
 }
 
 /// Requests of a kind.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     /// The kind, as in `swap`.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// Done.
-    pub(super) settled: Counted,
+    pub(crate) settled: Counted,
     /// Refused.
-    pub(super) rejected: Counted,
+    pub(crate) rejected: Counted,
     /// Without an answer.
-    pub(super) failed: Counted,
+    pub(crate) failed: Counted,
     /// From accepted to answered.
     #[serde(flatten)]
-    pub(super) latency: Latency,
+    pub(crate) latency: Latency,
 }
 
 /// Something counted under a name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// How often.
     #[serde(flatten)]
-    pub(super) counted: Counted,
+    pub(crate) counted: Counted,
 }
 
 /// How full a mailbox is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     /// Whose.
-    pub(super) actor: String,
+    pub(crate) actor: String,
     /// Messages that wait.
-    pub(super) messages: u64,
+    pub(crate) messages: u64,
 }
 
 /// Everything that is shown.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct View {
+pub(crate) struct View {
     /// Between the two looks; nothing where there was one only.
-    pub(super) seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
     /// Whether the server was started anew in between.
-    pub(super) restarted: bool,
+    pub(crate) restarted: bool,
     /// All kinds together.
-    pub(super) settled: Counted,
+    pub(crate) settled: Counted,
+    /// The same of what was refused.
+    pub(crate) rejected: Counted,
+    /// Of all kinds together, from accepted to answered.
+    pub(crate) latency: Latency,
     /// By kind, those that ever came.
-    pub(super) requests: Vec<Requests>,
+    pub(crate) requests: Vec<Requests>,
     /// By code, those that ever were given.
-    pub(super) rejects: Vec<Named>,
+    pub(crate) rejects: Vec<Named>,
     /// By kind, those that ever were.
-    pub(super) conflicts: Vec<Named>,
+    pub(crate) conflicts: Vec<Named>,
     /// `D`: everything up to this is on disk.
-    pub(super) durable_seq: u64,
+    pub(crate) durable_seq: u64,
     /// `A`: everything up to this is in the version store.
-    pub(super) applied_seq: u64,
+    pub(crate) applied_seq: u64,
     /// `D` less `A`.
-    pub(super) lag: u64,
+    pub(crate) lag: u64,
     /// Requests accepted and not yet answered.
-    pub(super) in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Open holds.
-    pub(super) holds: u64,
+    pub(crate) holds: u64,
     /// Open orders.
-    pub(super) open_orders: u64,
+    pub(crate) open_orders: u64,
     /// Requests that wait for exclusive holds.
-    pub(super) parked: u64,
+    pub(crate) parked: u64,
     /// Every actor's.
-    pub(super) mailboxes: Vec<Mailbox>,
+    pub(crate) mailboxes: Vec<Mailbox>,
     /// Synced writes of the journal.
-    pub(super) fsyncs: Counted,
+    pub(crate) fsyncs: Counted,
     /// What one takes.
-    pub(super) fsync: Latency,
+    pub(crate) fsync: Latency,
 }
 
 const REQUESTS: &str = "crosslatch_requests_total";
@@ -122,7 +126,7 @@ impl View {
     ///
     /// # Errors
     /// Who answered is no server of this kind.
-    pub(super) fn between(before: Option<&Look>, now: &Look) -> Result<Self, String> {
+    pub(crate) fn between(before: Option<&Look>, now: &Look) -> Result<Self, String> {
         if now.page.series(REQUESTS).is_empty() {
             return Err(format!("what answers has no metric {REQUESTS}"));
         }
@@ -138,6 +142,8 @@ impl View {
             seconds,
             restarted,
             settled: pair.counted(REQUESTS, |labels| is(labels, "outcome", "settled")),
+            rejected: pair.counted(REQUESTS, |labels| is(labels, "outcome", "rejected")),
+            latency: pair.latency("crosslatch_request_seconds", |_| true),
             requests: pair.requests(),
             rejects: pair.by("crosslatch_rejects_total", "reason"),
             conflicts: pair.by("crosslatch_conflicts_total", "kind"),
@@ -170,31 +176,43 @@ fn values(page: &Page, name: &str, label: &str) -> Vec<String> {
 }
 
 fn mailboxes(page: &Page) -> Vec<Mailbox> {
+    let mut all: Vec<&(Labels, f64)> = page.series("crosslatch_mailbox_messages").iter().collect();
+    // They come in another order each time; the second shard is before the tenth.
+    let number = |labels: &Labels| labels.get("shard").and_then(|shard| shard.parse::<u64>().ok());
+    all.sort_by(|(one, _), (other, _)| {
+        (one.get("actor"), number(one)).cmp(&(other.get("actor"), number(other)))
+    });
     let one = |(labels, value): &(Labels, f64)| {
         let actor = labels.get("actor")?;
         let number = labels.get("shard").map(|shard| format!("-{shard}")).unwrap_or_default();
         Some(Mailbox { actor: format!("{actor}{number}"), messages: *value as u64 })
     };
-    page.series("crosslatch_mailbox_messages").iter().filter_map(one).collect()
+    all.into_iter().filter_map(one).collect()
 }
 
 impl Pair<'_> {
     /// A counter's series that `counts` chooses, added up.
     fn counted(&self, name: &str, counts: impl Fn(&Labels) -> bool) -> Counted {
-        let chosen = self.now.page.series(name).iter().filter(|(labels, _)| counts(labels));
+        let all = self.now.page.series(name).iter().enumerate();
         let (mut total, mut grown) = (0.0, 0.0);
-        for (labels, value) in chosen {
+        for (place, (labels, value)) in all.filter(|(_, (labels, _))| counts(labels)) {
             total += value;
-            grown += self.grown(name, labels, *value);
+            grown += self.grown(name, place, labels, *value);
         }
         let per_second = self.seconds.map(|seconds| grown / seconds);
         Counted { total: total as u64, per_second }
     }
 
-    /// By how much a series has grown.
-    fn grown(&self, name: &str, labels: &Labels, now: f64) -> f64 {
+    /// By how much a series has grown that is at that place among those of its name.
+    fn grown(&self, name: &str, place: usize, labels: &Labels, now: f64) -> f64 {
+        if now == 0.0 {
+            // Most buckets: there are thousands.
+            return 0.0;
+        }
         let before = self.before.map(|look| look.page.series(name)).unwrap_or_default();
-        let before = before.iter().find(|(others, _)| others == labels);
+        let is_it = |(others, _): &&(Labels, f64)| others == labels;
+        // Histograms come in one order, so it nearly always was where it is.
+        let before = before.get(place).filter(is_it).or_else(|| before.iter().find(is_it));
         match before {
             Some((_, before)) if *before <= now => now - before,
             // It was not there, or it began anew.
@@ -217,7 +235,9 @@ impl Pair<'_> {
             };
             let (settled, rejected, failed) =
                 (counted("settled"), counted("rejected"), counted("failed"));
-            let latency = self.latency("crosslatch_request_seconds", |it| is(it, "kind", &kind));
+            let came = settled.total + rejected.total + failed.total > 0;
+            let of_kind = |labels: &Labels| came && is(labels, "kind", &kind);
+            let latency = self.latency("crosslatch_request_seconds", of_kind);
             Requests { kind, settled, rejected, failed, latency }
         });
         let came = |it: &Requests| it.settled.total + it.rejected.total + it.failed.total > 0;
@@ -231,11 +251,13 @@ impl Pair<'_> {
         }
         let name = format!("{name}_bucket");
         let mut buckets: BTreeMap<u64, f64> = BTreeMap::new();
-        for (labels, value) in self.now.page.series(&name).iter().filter(|(it, _)| counts(it)) {
+        let all = self.now.page.series(&name).iter().enumerate();
+        for (place, (labels, value)) in all.filter(|(_, (labels, _))| counts(labels)) {
             let bound = labels.get("le").and_then(|le| le.parse::<f64>().ok());
             let Some(bound) = bound.filter(|bound| *bound >= 0.0) else { continue };
             // The bits of numbers that are not negative are in the order of the numbers.
-            *buckets.entry(bound.to_bits()).or_default() += self.grown(&name, labels, *value);
+            *buckets.entry(bound.to_bits()).or_default() +=
+                self.grown(&name, place, labels, *value);
         }
         let buckets: Vec<(f64, f64)> =
             buckets.into_iter().map(|(bound, count)| (f64::from_bits(bound), count)).collect();
@@ -311,12 +333,27 @@ mod tests {
         let swaps = view.requests[1].latency;
         near(swaps.p50_ms, 1.6 + 1.6 * (0.5 * 401.0) / 301.0);
         near(swaps.p99_ms, 3.2 + 3.2 * (0.99 * 401.0 - 301.0) / 100.0);
-        // No deposit came.
+        // No deposit came, so all are swaps.
+        assert_eq!(view.latency, swaps);
+        assert_eq!(view.rejected, view.requests[1].rejected);
         assert_eq!(view.requests[0].latency, Latency::default());
         near(view.fsync.p50_ms, 0.2 + 0.2 * 0.5);
         let once = View::between(None, &look(LATER, 7)).unwrap();
         assert_eq!((once.seconds, once.fsync), (None, Latency::default()));
         assert_eq!(once.settled, Counted { total: 335, per_second: None });
+    }
+
+    #[test]
+    fn mailboxes_are_in_one_order() {
+        let shards = [10, 2, 0, 1].map(|shard| {
+            format!("crosslatch_mailbox_messages{{actor=\"shard\",shard=\"{shard}\"}} {shard}\n")
+        });
+        let text =
+            format!("{}crosslatch_mailbox_messages{{actor=\"commit_log\"}} 7\n", shards.concat());
+        let boxes = mailboxes(&Page::parse(&text).unwrap());
+        let names: Vec<&str> = boxes.iter().map(|it| it.actor.as_str()).collect();
+        assert_eq!(names, ["commit_log", "shard-0", "shard-1", "shard-2", "shard-10"]);
+        assert_eq!(boxes[4].messages, 10);
     }
 
     #[test]

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 
 /// Labels by name.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Every sample of a page, by the name of its series.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Page {
+pub(crate) struct Page {
     samples: BTreeMap<String, Vec<(Labels, f64)>>,
 }
 
@@ -21,7 +21,7 @@ impl Page {
     ///
     /// # Errors
     /// The first line that is none of the format, with its number.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut page = Self::default();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -36,12 +36,12 @@ impl Page {
     }
 
     /// Every series of that name.
-    pub(super) fn series(&self, name: &str) -> &[(Labels, f64)] {
+    pub(crate) fn series(&self, name: &str) -> &[(Labels, f64)] {
         self.samples.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The value of the series of that name that has no labels.
-    pub(super) fn value(&self, name: &str) -> Option<f64> {
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.series(name).iter().find(|(labels, _)| labels.is_empty()).map(|(_, value)| *value)
     }
 }
