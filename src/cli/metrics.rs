@@ -49,7 +49,7 @@ fn write_text(metric: &Metric, out: &mut impl Write) -> std::io::Result<()> {
     for label in *labels {
         match label.values {
             Values::Listed(values) => writeln!(out, "    {}: {}", label.name, values.join(", "))?,
-            Values::Open(meaning) => writeln!(out, "    {}: {meaning}", label.name)?,
+            Values::Open { meaning, .. } => writeln!(out, "    {}: {meaning}", label.name)?,
         }
     }
     Ok(())

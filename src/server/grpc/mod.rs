@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::config::{EdgeLimits, GRPC_MESSAGE_BYTES_MAX};
+use crate::metrics::Face;
 use crate::proto;
 use crate::proto::exchange_server::ExchangeServer;
 
@@ -67,7 +68,7 @@ pub async fn serve(
         }
     };
     let router = services.into_axum_router();
-    connections::serve(router, listener, tls, limits, stop).await
+    connections::serve((Face::Grpc, router), listener, tls, limits, stop).await
 }
 
 fn services(app: App, stopping: watch::Receiver<bool>) -> Routes {
