@@ -2,8 +2,9 @@
 # Installs or names what building Crosslatch needs and the machine lacks.
 #
 #   scripts/setup.sh            to build and run: Rust, a C++ compiler, libclang (for RocksDB)
-#   scripts/setup.sh tests      also promtool, which checks the metrics, strace, which makes disks fail,
-#                               and Python's venv, into which a test fetches schemathesis
+#   scripts/setup.sh tests      also Prometheus, which the dashboards are tested with, strace, which makes disks
+#                               fail, Python's venv, into which a test fetches schemathesis, and npm, with
+#                               which one fetches Grafana's types
 #   scripts/setup.sh peers      also PostgreSQL, which the benchmarks compare with
 #
 # As root on Debian or Ubuntu it installs with apt. Otherwise it fetches libclang with pip, says
@@ -129,11 +130,11 @@ use_pip_libclang() {
     remember "export BINDGEN_EXTRA_CLANG_ARGS='-I$(cc -print-file-name=include)'"
 }
 
-# promtool judges /metrics in the tests. Debian ships it with the Prometheus server.
-want_promtool() {
-    if has promtool; then return; fi
+# Prometheus scrapes a server in the tests; promtool, which Debian ships with it, judges metrics and rules.
+want_prometheus() {
+    if has promtool && has prometheus; then return; fi
     if can_apt && apt_install prometheus && has promtool; then return; fi
-    warn 'promtool is missing: the tests that need it WILL BE SKIPPED (with CI=true they fail).' \
+    warn 'Prometheus is missing: the tests that need it WILL BE SKIPPED (with CI=true they fail).' \
         'To run them, as root: apt-get install prometheus'
 }
 
@@ -151,6 +152,14 @@ want_venv() {
     if can_apt && apt_install python3-venv; then return; fi
     warn "Python's venv is missing: generated requests WILL BE SKIPPED (with CI=true they fail)." \
         'To run them, as root: apt-get install python3-venv'
+}
+
+# The dashboards are compiled against Grafana's own types, which a test fetches with npm.
+want_npm() {
+    if has node && has npm; then return; fi
+    if can_apt && apt_install nodejs npm && has npm; then return; fi
+    warn 'npm is missing: the type check of the dashboards WILL BE SKIPPED (with CI=true it fails).' \
+        'To run it, as root: apt-get install nodejs npm'
 }
 
 want_postgresql() {
@@ -190,7 +199,7 @@ need_libclang
 write_env_file
 for wish in "$@"; do
     case $wish in
-        tests) want_promtool; want_strace; want_venv ;;
+        tests) want_prometheus; want_strace; want_venv; want_npm ;;
         peers) want_postgresql ;;
     esac
 done
