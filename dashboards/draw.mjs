@@ -117,13 +117,15 @@ function timeseries(panel, series, box) {
   const layers = isStacked ? stacked(colored) : colored;
   const values = layers.flatMap(({ samples }) => samples.map(([, value]) => value)).filter((value) => Number.isFinite(value) && (!isLog || value > 0));
   const low = isLog ? Math.min(...values) / 1.5 : Math.min(min ?? Infinity, ...values);
-  const high = Math.max(max ?? (isLog ? 0 : low + 1e-9), ...values) * (max ? 1 : 1.08);
-  const scale = scales(area, [low, high > low ? high : low + 1], isLog);
+  const top = Math.max(max ?? -Infinity, ...values);
+  const high = isLog ? top * 1.5 : max ?? (top > low ? low + (top - low) * 1.08 : low + 1);
+  const scale = scales(area, [low, high], isLog);
   const ticks = isLog ? decades(low, high) : round(low, high);
   let out = ticks.map((tick) => `<path d="M${area.x} ${n(scale.y(tick))} h${n(area.width)}" stroke="${INK.grid}"/>${words(area.x - 6, scale.y(tick) + 4, shown(tick, unit), { size: 10, color: INK.dim, anchor: 'end' })}`).join('');
   for (let index = 0; index <= 4; index++) {
     const at = from + ((to - from) * index) / 4;
-    out += words(scale.x(at), area.y + area.height + 16, new Date(at * 1000).toISOString().slice(11, 19), { size: 10, color: INK.dim, anchor: 'middle' });
+    const anchor = index === 4 ? 'end' : 'middle';
+    out += words(scale.x(at), area.y + area.height + 16, new Date(at * 1000).toISOString().slice(11, 19), { size: 10, color: INK.dim, anchor });
   }
   if (custom.thresholdsStyle.mode !== 'off') {
     for (const { value, color } of thresholds.steps) {
@@ -134,10 +136,10 @@ function timeseries(panel, series, box) {
     if (isStacked) out += `<path d="${line(samples, scale)} ${line([...below].reverse(), scale).replace('M', 'L')} Z" fill="${color}" fill-opacity=".3"/>`;
     out += `<path d="${line(samples, scale)}" fill="none" stroke="${color}" stroke-width="1.4" stroke-linejoin="round"/>`;
   }
-  const top = area.y + area.height + 38;
-  out += words(box.width - 90, top, 'Last', { size: 10, color: INK.dim, anchor: 'end' }) + words(box.width - 14, top, 'Max', { size: 10, color: INK.dim, anchor: 'end' });
+  const under = area.y + area.height + 38;
+  out += words(box.width - 90, under, 'Last', { size: 10, color: INK.dim, anchor: 'end' }) + words(box.width - 14, under, 'Max', { size: 10, color: INK.dim, anchor: 'end' });
   legend.forEach((it, index) => {
-    const y = top + 17 * (index + 1);
+    const y = under + 17 * (index + 1);
     const more = index === legend.length - 1 && colored.length > legend.length ? `  (and ${colored.length - legend.length} more)` : '';
     out += `<rect x="12" y="${n(y - 5)}" width="14" height="3" fill="${it.color}"/>` + words(32, y, it.label + more, { size: 11, color: INK.text }) + words(box.width - 90, y, shown(last(it), unit), { size: 11, color: INK.text, anchor: 'end' }) + words(box.width - 14, y, shown(most(it), unit), { size: 11, color: INK.text, anchor: 'end' });
   });
@@ -145,7 +147,8 @@ function timeseries(panel, series, box) {
 }
 
 function heatmap(panel, series, box) {
-  const bounds = [...series].sort((a, b) => Number(a.metric.le) - Number(b.metric.le));
+  const bound = ({ metric }) => (metric.le === '+Inf' ? Infinity : Number(metric.le));
+  const bounds = [...series].sort((a, b) => bound(a) - bound(b));
   const cells = bounds.map(({ samples }, index) => samples.map(([at, value], place) => [at, value - (bounds[index - 1]?.samples[place]?.[1] ?? 0)]));
   const most = Math.max(1e-9, ...cells.flatMap((row) => row.map(([, value]) => value)));
   const used = cells.map((row) => row.some(([, value]) => value > 0));
@@ -156,7 +159,7 @@ function heatmap(panel, series, box) {
   let out = '';
   for (let row = first; row < end; row++) {
     const y = area.y + area.height - (row - first + 1) * height;
-    out += words(area.x - 6, y + 4, shown(Number(bounds[row].metric.le), 's'), { size: 10, color: INK.dim, anchor: 'end' });
+    out += words(area.x - 6, y + 4, shown(bound(bounds[row]), 's'), { size: 10, color: INK.dim, anchor: 'end' });
     for (const [at, value] of cells[row]) {
       if (value > 0) out += `<rect x="${n(x(at))}" y="${n(y)}" width="${n((area.width / SAMPLES) * 1.02)}" height="${n(height - 1)}" fill="#ff780a" fill-opacity="${n(0.1 + 0.9 * Math.sqrt(value / most))}"/>`;
     }
@@ -234,6 +237,8 @@ function shown(value, unit) {
       return scaled([' B', ' KiB', ' MiB', ' GiB', ' TiB'], 1024);
     case 'Bps':
       return scaled([' B/s', ' kB/s', ' MB/s', ' GB/s'], 1000);
+    case 'none':
+      return String(Number(value.toPrecision(9)));
     case 'reqps':
     case 'ops':
       return `${scaled(['', 'K', 'M', 'G'], 1000)}/s`;

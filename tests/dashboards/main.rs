@@ -7,11 +7,19 @@
 #[path = "../support/http.rs"]
 #[expect(dead_code, reason = "JSON is asked for here, and little else")]
 mod http;
+#[path = "../support/people.rs"]
+#[expect(dead_code, reason = "of the words for HTTP, a few are enough here")]
+mod people;
 #[path = "../support/process.rs"]
 #[expect(dead_code, reason = "servers are started here, and stopped by being dropped")]
 mod process;
 
+#[path = "../support/strace.rs"]
+#[expect(dead_code, reason = "of what it can do to a disk, slowness is wanted")]
+mod strace;
+
 mod boards;
+mod drill;
 mod names;
 mod prometheus;
 mod proof;

@@ -12,6 +12,8 @@ use super::tools::text;
 
 /// How often it scrapes and evaluates here; the configuration's own pace would take too long.
 const EVERY: &str = "500ms";
+/// How long alerts wait at most for whoever has no patience.
+const IMPATIENT: &str = "        for: 3s";
 /// How often is asked whether something has come about, and how many times at most.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 const ASKS_MAX: usize = 1_200;
@@ -42,12 +44,24 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 impl Prometheus {
     /// Starts one that scrapes `server`.
     pub fn start(server: SocketAddr) -> Self {
+        Self::start_with(server, &text("dashboards/alerts.rules.yml"))
+    }
+
+    /// The same with alerts that wait no longer than a few seconds before they fire.
+    pub fn start_impatient(server: SocketAddr) -> Self {
+        let rules = text("dashboards/alerts.rules.yml");
+        let waits = |line: &str| line.trim().starts_with("for: ");
+        let lines = rules.lines().map(|line| if waits(line) { IMPATIENT } else { line });
+        Self::start_with(server, &lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    fn start_with(server: SocketAddr, alerts: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let config = text("dashboards/prometheus.yml");
         for (name, text) in [
             ("prometheus.yml", paced(&config, server)),
             ("recording.rules.yml", text("dashboards/recording.rules.yml")),
-            ("alerts.rules.yml", text("dashboards/alerts.rules.yml")),
+            ("alerts.rules.yml", alerts.to_owned()),
         ] {
             std::fs::write(directory.path().join(name), text).expect("a file");
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 
-use crosslatch::metrics::METRICS;
+use crosslatch::metrics::{METRICS, Metric};
 use serde_json::Value;
 
 use super::boards::{Board, filled};
@@ -233,8 +233,8 @@ fn series_are_few(prometheus: &Prometheus) {
         METRICS.iter().filter(|it| it.labels.iter().any(|label| label.name == "market"));
     let per_market: usize =
         of_markets.clone().map(|it| it.series_max() / crosslatch::config::MARKETS_MAX).sum();
-    let all: usize = METRICS.iter().map(|it| it.series_max()).sum();
-    let fixed = all - of_markets.map(|it| it.series_max()).sum::<usize>();
+    let all: usize = METRICS.iter().map(Metric::series_max).sum();
+    let fixed = all - of_markets.map(Metric::series_max).sum::<usize>();
     for metric in METRICS {
         let series = of_metrics[metric.name];
         assert!(series <= metric.series_max() as u64, "{} has {series} series", metric.name);
