@@ -23,6 +23,8 @@ const MEASURED_SWAPS: u64 = 6_000;
 const MEASURED_RATE: u64 = 200;
 /// How far Prometheus' rate may be from the load's. It sees the beginning and the end half a second late.
 const RATE_DIFFERS_MAX: f64 = 0.05;
+/// Seconds before the load, of which there are scrapes.
+const BEFORE_SECONDS: f64 = 3.0;
 /// Series that Prometheus adds to each target.
 const OF_THE_TARGET: [&str; 5] = [
     "up",
@@ -119,7 +121,7 @@ fn rates_agree(prometheus: &Prometheus, server: &Server) {
     // As it stood at every scrape, with the times of those: nothing is extrapolated.
     let window = format!(
         r#"crosslatch_requests_total{{kind="swap", outcome="settled"}}[{}s]"#,
-        (ended - began).ceil()
+        (ended - began).ceil() + BEFORE_SECONDS
     );
     let samples = &prometheus.ask(&window)[0].samples;
     let last_before = samples.iter().rev().find(|(_, value)| *value <= before);
