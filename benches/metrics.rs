@@ -3,8 +3,9 @@
 //! Two engines in one process do the same swaps in turns: one that was started before anything records, so
 //! that its observers are silent for good, and one that records everything and is scraped once a second.
 //! 4 callers send batches of 4,096 swaps among 10,000 accounts; 12 pairs of rounds of 2 s, in the order
-//! off, on, on, off; the figure is the median of the pairs' ratios, with the middle half of them. First with
-//! answers that wait for the disk, then with answers that do not, so that nothing hides behind fsync. Seed 1.
+//! off, on, on, off; the figures are the medians of the pairs' ratios, with the middle half of them: of swaps a
+//! second, and of CPU time a swap, callers included, which other programs on the machine disturb less. First
+//! with answers that wait for the disk, then with answers that do not, so that nothing hides behind fsync. Seed 1.
 //!
 //! ```text
 //! cargo bench --profile release --bench metrics
@@ -16,6 +17,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, bounded, tick};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
 use crosslatch::address::{Address, Link};
@@ -96,10 +98,22 @@ fn swap(rng: &mut SmallRng) -> Command {
     Command::Swap(Swap::new([leg(a, b, 0), leg(b, a, 1)]).expect("two legs"))
 }
 
-/// Swaps a second in one round; scraped meanwhile if there is an exporter.
-fn round(engine: &Engine, seed: u64, exporter: Option<&Exporter>) -> f64 {
+/// What a round came to.
+struct Round {
+    swaps_per_second: f64,
+    cpu_nanos_per_swap: f64,
+}
+
+/// CPU time of this process.
+fn cpu_nanos() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
+}
+
+/// One round; scraped meanwhile if there is an exporter.
+fn round(engine: &Engine, seed: u64, exporter: Option<&Exporter>) -> Round {
     let stop = AtomicBool::new(false);
-    let began = SystemClock.boot_nanos();
+    let (began, cpu_before) = (SystemClock.boot_nanos(), cpu_nanos());
     let settled: u64 = std::thread::scope(|scope| {
         let call = |caller: u64| {
             let stop = &stop;
@@ -123,7 +137,11 @@ fn round(engine: &Engine, seed: u64, exporter: Option<&Exporter>) -> f64 {
         drop(end);
         callers.into_iter().map(|caller| caller.join().expect("it swaps")).sum()
     });
-    settled as f64 / ((SystemClock.boot_nanos() - began) as f64 / 1e9)
+    let seconds = (SystemClock.boot_nanos() - began) as f64 / 1e9;
+    Round {
+        swaps_per_second: settled as f64 / seconds,
+        cpu_nanos_per_swap: (cpu_nanos() - cpu_before) / settled as f64,
+    }
 }
 
 fn scrape(exporter: Option<&Exporter>, ended: &Receiver<()>) {
@@ -141,27 +159,36 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     values[((values.len() - 1) as f64 * share).round() as usize]
 }
 
-fn compare(durability: Durability, off: &Engine, on: &Engine, exporter: &Exporter) {
-    let mut ratios = Vec::new();
-    for pair in 0..PAIRS as u64 {
-        let (silent, recorded) = if pair % 2 == 0 {
-            let silent = round(off, 2 * pair + 1, None);
-            (silent, round(on, 2 * pair + 2, Some(exporter)))
-        } else {
-            let recorded = round(on, 2 * pair + 2, Some(exporter));
-            (round(off, 2 * pair + 1, None), recorded)
-        };
-        println!("{durability:?} pair {pair}: {silent:.0}/s off, {recorded:.0}/s on");
-        ratios.push(recorded / silent);
-    }
+/// The median of some ratios and the middle half of them, as percent above 1.
+fn percent(mut ratios: Vec<f64>) -> String {
     ratios.sort_by(f64::total_cmp);
-    let cost = |share| 100.0 * (1.0 - quantile(&ratios, share));
-    println!(
-        "{durability:?}: metrics cost {:.1} % of throughput (median; middle half {:.1} to {:.1} %)",
-        cost(0.5),
-        cost(0.75),
-        cost(0.25)
-    );
+    let at = |share| 100.0 * (quantile(&ratios, share) - 1.0);
+    format!("{:+.1} % (middle half {:+.1} to {:+.1} %)", at(0.5), at(0.25), at(0.75))
+}
+
+fn compare(durability: Durability, off: &Engine, on: &Engine, exporter: &Exporter) {
+    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    for pair in 0..PAIRS as u64 {
+        let silent = || round(off, 2 * pair + 1, None);
+        let recorded = || round(on, 2 * pair + 2, Some(exporter));
+        let (silent, recorded) = if pair.is_multiple_of(2) {
+            (silent(), recorded())
+        } else {
+            let recorded = recorded();
+            (silent(), recorded)
+        };
+        println!(
+            "{durability:?} pair {pair}: {:.0}/s off, {:.0}/s on; CPU {:.0} ns a swap off, {:.0} on",
+            silent.swaps_per_second,
+            recorded.swaps_per_second,
+            silent.cpu_nanos_per_swap,
+            recorded.cpu_nanos_per_swap
+        );
+        rates.push(recorded.swaps_per_second / silent.swaps_per_second);
+        costs.push(recorded.cpu_nanos_per_swap / silent.cpu_nanos_per_swap);
+    }
+    println!("{durability:?}: with metrics, swaps a second {}", percent(rates));
+    println!("{durability:?}: with metrics, CPU a swap {}", percent(costs));
 }
 
 fn main() {
