@@ -180,7 +180,8 @@ fn drill_a_stuck_hold() {
         "Waiting",
         |waiting| waiting >= 1.0,
         |client| {
-            let reply = client.post("/v1/swaps", &swap());
+            let body = json!({"request_id": next_id(), "legs": prepare["legs"]});
+            let reply = client.post("/v1/swaps", &body);
             assert_eq!(reply.value()["code"], "lock_timeout", "{}", reply.text());
         },
     );
