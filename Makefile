@@ -16,7 +16,7 @@ LOAD_ARGS ?= --swaps 3000000 --accounts 100000 --batch 4096 --verify
 MODES_ARGS ?= --accounts 100000 --batch 4096
 
 .DEFAULT_GOAL := help
-.PHONY: run test check fix sim loom fuzz torture load modes bench peers setup help
+.PHONY: run test check fix sim loom fuzz torture load modes drill bench peers setup help
 
 run: ## Build, then start the server on an embedded store in ./data
 	@scripts/setup.sh
@@ -80,6 +80,10 @@ modes: ## Settle the same swaps in three ways and compare; prints the table of t
 	@scripts/setup.sh
 	$(CARGO) build --release
 	@scripts/modes.sh "$(TARGET_DIR)/release/crosslatch" $(MODES_ARGS)
+
+drill: ## Make a conflict storm, a slow disk, a stuck hold and an overload; see that each is told (2 min)
+	@scripts/setup.sh tests
+	$(CARGO) test --release --test dashboards drill -- --ignored --nocapture
 
 bench: ## Run the benches, room by room
 	@scripts/setup.sh

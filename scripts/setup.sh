@@ -2,9 +2,9 @@
 # Installs or names what building Crosslatch needs and the machine lacks.
 #
 #   scripts/setup.sh            to build and run: Rust, a C++ compiler, libclang (for RocksDB)
-#   scripts/setup.sh tests      also promtool, which checks the metrics, strace, which makes disks fail,
-#                               Python's venv, into which a test fetches schemathesis, and Chromium
-#                               with Node, in which a test looks at the console
+#   scripts/setup.sh tests      also Prometheus, which the dashboards are tested with, strace, which makes disks
+#                               fail, Python's venv, into which a test fetches schemathesis, and Chromium with
+#                               Node and npm, in which a test looks at the console and the dashboards are compiled
 #   scripts/setup.sh peers      also PostgreSQL, which the benchmarks compare with
 #
 # As root on Debian or Ubuntu it installs with apt. Otherwise it fetches libclang with pip, says
@@ -130,11 +130,11 @@ use_pip_libclang() {
     remember "export BINDGEN_EXTRA_CLANG_ARGS='-I$(cc -print-file-name=include)'"
 }
 
-# promtool judges /metrics in the tests. Debian ships it with the Prometheus server.
-want_promtool() {
-    if has promtool; then return; fi
+# Prometheus scrapes a server in the tests; promtool, which Debian ships with it, judges metrics and rules.
+want_prometheus() {
+    if has promtool && has prometheus; then return; fi
     if can_apt && apt_install prometheus && has promtool; then return; fi
-    warn 'promtool is missing: the tests that need it WILL BE SKIPPED (with CI=true they fail).' \
+    warn 'Prometheus is missing: the tests that need it WILL BE SKIPPED (with CI=true they fail).' \
         'To run them, as root: apt-get install prometheus'
 }
 
@@ -164,8 +164,8 @@ want_browser() {
     has npm || packages="$packages npm"
     # shellcheck disable=SC2086
     if can_apt && apt_install $packages; then return; fi
-    warn 'Chromium, Node or npm is missing: the console WILL NOT BE LOOKED AT (with CI=true that fails).' \
-        'To have it looked at, as root: apt-get install chromium nodejs npm'
+    warn 'Chromium, Node or npm is missing: the console WILL NOT BE LOOKED AT, nor the dashboards compiled (with CI=true that fails).' \
+        'To have it done, as root: apt-get install chromium nodejs npm'
 }
 
 want_postgresql() {
@@ -205,7 +205,7 @@ need_libclang
 write_env_file
 for wish in "$@"; do
     case $wish in
-        tests) want_promtool; want_strace; want_venv; want_browser ;;
+        tests) want_prometheus; want_strace; want_venv; want_browser ;;
         peers) want_postgresql ;;
     esac
 done

@@ -17,10 +17,10 @@ use hashbrown::HashMap;
 use crate::actor::{Ended, Mailbox};
 use crate::directory::Directory;
 use crate::faults::point;
-use crate::market::order::{Ended as OrderEnded, OrderId, Price};
+use crate::market::order::{Ended as OrderEnded, OrderId, Price, Side};
 use crate::market::{Market, OpenOrder};
 use crate::message::{Asked, MarketAnswer, MarketAnswers, Question};
-use crate::metrics::MatcherMetrics;
+use crate::metrics::{BookNow, MatcherMetrics};
 use crate::types::MarketId;
 
 /// The books of some markets. Pure.
@@ -70,7 +70,10 @@ impl Books {
         }
         for (number, trades) in trades {
             let market = self.market(number);
-            metrics.market((number.get(), &market.spec().name), trades, market.book().len());
+            let book = market.book();
+            let best = [Side::Buy, Side::Sell].map(|side| book.best(side).map(|price| price.0));
+            let now = BookNow { standing: book.len(), best };
+            metrics.market((number.get(), &market.spec().name), trades, now);
         }
     }
 

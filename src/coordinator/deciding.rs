@@ -317,7 +317,7 @@ impl<S: SeenBefore> Machine<S> {
             Command::Deposit(to) => self.credits.settled(to, seq),
             Command::Prepare(_) | Command::Withdraw(_) => {
                 let hold = hold_of(txn, seq).expect("it makes a hold");
-                self.holds.open(hold, txn);
+                self.holds.open(hold, txn, self.now);
             }
             Command::Resolve(resolve) => {
                 if let (Action::Confirm, Some(hold)) = (resolve.action, txn.hold())

@@ -22,6 +22,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, hash_map};
 
+use super::hold_ages::HoldAges;
 use super::ids::{Payers, Resolved};
 use crate::config::{HOLDS_LOOKED_AT_MAX, Limits};
 use crate::error::Reject;
@@ -66,6 +67,8 @@ pub(super) struct Holds {
     times: BinaryHeap<Reverse<(Time, Token)>>,
     /// Open holds that end by themselves.
     timed: usize,
+    /// Of swaps and of withdrawals.
+    ages: [HoldAges; 2],
     recent: Recent,
     max: usize,
     per_account_max: usize,
@@ -79,13 +82,14 @@ impl Holds {
             per_account: HashMap::default(),
             times: BinaryHeap::new(),
             timed: 0,
+            ages: Default::default(),
             recent: Recent::default(),
             max: limits.holds_max,
             per_account_max: limits.holds_per_account_max,
         };
         for hold in open {
             let payers = payers_of(&hold);
-            holds.insert(Box::new(hold), payers);
+            holds.insert(Box::new(hold), payers, Time::default());
         }
         holds
     }
@@ -133,12 +137,20 @@ impl Holds {
         Ok(())
     }
 
-    /// Adds the hold that a transaction made.
-    pub(super) fn open(&mut self, hold: Hold, txn: &Txn) {
-        self.insert(Box::new(hold), payers(txn));
+    /// When the oldest hold of a swap was made, and that of a withdrawal, if there is one; 0 for those that
+    /// recovery found.
+    pub(super) fn oldest(&mut self) -> [Option<Time>; 2] {
+        let entries = &self.entries;
+        self.ages.each_mut().map(|ages| ages.oldest(|token| entries.contains_key(&token)))
     }
 
-    fn insert(&mut self, hold: Box<Hold>, payers: Payers) {
+    /// Adds the hold that a transaction made at that time.
+    pub(super) fn open(&mut self, hold: Hold, txn: &Txn, at: Time) {
+        self.insert(Box::new(hold), payers(txn), at);
+    }
+
+    fn insert(&mut self, hold: Box<Hold>, payers: Payers, at: Time) {
+        let (kind, token) = (usize::from(is_withdrawal(&hold)), hold.token);
         for account in payers {
             *self.per_account.entry(account).or_default() += 1;
         }
@@ -148,6 +160,8 @@ impl Holds {
         }
         let before = self.entries.insert(hold.token, Entry::Open(hold));
         assert!(before.is_none(), "a token names one hold");
+        let entries = &self.entries;
+        self.ages[kind].made(at, token, |token| entries.contains_key(&token));
     }
 
     /// What a resolution at that place finds; the hold is its own then.
@@ -201,10 +215,11 @@ impl Holds {
         }
         self.timed -= usize::from(hold.expires_at < Time::NEVER);
         let is_withdrawal = is_withdrawal(hold);
+        self.ages[usize::from(is_withdrawal)].resolved();
         self.recent.push(hold.token, Resolved { how, seq, is_withdrawal, payers });
         let entry = self.entries.remove(&hold.token);
         if planted(Bug::ReleaseTwice) {
-            self.insert(Box::new(hold.clone()), payers_of(hold));
+            self.insert(Box::new(hold.clone()), payers_of(hold), Time::default());
         }
         match entry {
             Some(Entry::Resolving { followers, .. }) => followers,
@@ -402,7 +417,7 @@ mod tests {
         let taken = holds.take(Token::of(RequestId::new(4)), Action::Cancel, at, Time::new(0));
         assert!(matches!(taken, Found::Taken(_)));
         let never = Hold { expires_at: Time::NEVER, ..hold(10) };
-        holds.insert(Box::new(never), Payers::new());
+        holds.insert(Box::new(never), Payers::new(), Time::default());
         assert_eq!(times(holds.soonest(9, &even)), (vec![2, 6, 8], true));
     }
 }

@@ -13,6 +13,7 @@ mod credits;
 mod deciding;
 mod deferred;
 mod forming;
+mod hold_ages;
 mod holds;
 pub mod ids;
 mod settling;
@@ -106,6 +107,8 @@ pub struct Actor<S> {
     unannounced: Vec<ToLog>,
     /// Whether no more requests are taken.
     stopping: bool,
+    /// Logical time at which it began.
+    started: Time,
 }
 
 /// The other end of a channel is gone, or the store failed: the engine stops.
@@ -136,7 +139,13 @@ impl<S: SeenBefore> Actor<S> {
     /// Puts a coordinator to work.
     pub fn new(coordinator: Coordinator<S>) -> Self {
         let metrics = CoordinatorMetrics::new();
-        Self { this: coordinator, metrics, unannounced: Vec::new(), stopping: false }
+        Self {
+            this: coordinator,
+            metrics,
+            unannounced: Vec::new(),
+            stopping: false,
+            started: Time::default(),
+        }
     }
 
     /// The actor's life: until it is told to stop and has decided everything, or the engine is poisoned.
@@ -144,6 +153,8 @@ impl<S: SeenBefore> Actor<S> {
     /// # Errors
     /// Why the store cannot say whether an id was seen.
     pub fn run(&mut self) -> Result<(), String> {
+        self.started = self.now();
+        self.metrics.decided_seq(self.this.machine.last_seq().get());
         self.tell_holds();
         loop {
             match self.round().and_then(|round| self.unless_last(round)) {
@@ -343,11 +354,19 @@ impl<S: SeenBefore> Actor<S> {
         let requests = decision.commits.len() + decision.refusals.len();
         let sent = this.clock.boot_nanos();
         self.metrics.decide(sent.saturating_sub(voted_nanos), requests as u64);
+        self.metrics.decided_seq(decision.last_seq().get());
         self.tell_holds();
         self.ask_markets()
     }
 
-    fn tell_holds(&self) {
+    fn tell_holds(&mut self) {
+        let found_at = self.started;
+        let [prepared, withdrawal] = self
+            .this
+            .machine
+            .oldest_holds()
+            .map(|made| made.map_or(0.0, |made| made.max(found_at).millis() as f64 / 1e3));
+        self.metrics.oldest_holds(prepared, withdrawal);
         let (open, parked) = self.this.machine.held();
         self.metrics.holds(open);
         self.metrics.orders(self.this.machine.orders());

@@ -308,6 +308,12 @@ impl<S: SeenBefore> Machine<S> {
         (self.holds.len(), self.deferred.parked())
     }
 
+    /// When the oldest open hold of a swap was made, and that of a withdrawal: logical time, 0 where
+    /// recovery found it.
+    pub fn oldest_holds(&mut self) -> [Option<Time>; 2] {
+        self.holds.oldest()
+    }
+
     /// Nothing new comes: who waits for an exclusive hold is refused, and waits no longer.
     pub fn give_up_waiting(&mut self) {
         self.gives_up = true;

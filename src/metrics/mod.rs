@@ -25,6 +25,7 @@
 //! # }
 //! ```
 
+mod disk;
 mod edge;
 mod histogram;
 mod observers;
@@ -40,13 +41,14 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::error::{Error, Malformed};
 
+pub use self::disk::DiskMetrics;
 pub use self::edge::{
-    EdgeMetrics, OpenConnection, OpenStream, StreamKind, StreamMetrics, TurnedAway,
+    Answered, EdgeMetrics, Face, OpenConnection, OpenStream, StreamKind, StreamMetrics, TurnedAway,
 };
 use self::histogram::Histograms;
 pub use self::observers::{
-    ArchiveMetrics, Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics, MatcherMetrics,
-    MaterializerMetrics, RetentionMetrics, ShardMetrics,
+    ArchiveMetrics, BookNow, Conflict, CoordinatorMetrics, EngineMetrics, LogMetrics,
+    MatcherMetrics, MaterializerMetrics, RetentionMetrics, ShardMetrics,
 };
 pub use self::rocks::{FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty};
 pub use self::table::{Kind, Label, METRICS, Metric, Values};
@@ -125,6 +127,7 @@ fn register_all() {
     RetentionMetrics::new();
     ArchiveMetrics::new();
     RocksMetrics::new();
+    DiskMetrics::new();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let version = env!("CARGO_PKG_VERSION");
     gauge!(table::BUILD_INFO.name, "version" => version, "profile" => profile).set(1.0);
@@ -197,6 +200,18 @@ mod tests {
         exporter
     }
 
+    /// All of it as text, while a thread lives that has the name of an actor's.
+    fn everything_shown() -> String {
+        let exporter = everything_recorded();
+        let (end, ended) = crossbeam::channel::bounded::<()>(0);
+        let actor = std::thread::Builder::new().name("commit-log".into());
+        let actor = actor.spawn(move || ended.recv().is_err()).expect("a thread");
+        let text = exporter.render();
+        drop(end);
+        assert!(actor.join().expect("it ends"), "nothing is sent");
+        text
+    }
+
     fn record_everything() {
         let coordinator = CoordinatorMetrics::new();
         coordinator.queue(20_000, 8);
@@ -204,6 +219,8 @@ mod tests {
         coordinator.decide(1, 8);
         coordinator.votes(9, 2, 1, 4, 3);
         coordinator.holds(6);
+        coordinator.oldest_holds(1_700_000_000.5, 0.0);
+        coordinator.decided_seq(9);
         coordinator.orders(5);
         coordinator.parked(2);
         coordinator.operation(Operation::Halted);
@@ -215,7 +232,7 @@ mod tests {
         ShardMetrics::new(1).mailbox(2);
         let mut matcher = MatcherMetrics::new(0);
         matcher.mailbox(4);
-        matcher.market((0, "ETH-SOL"), 3, 8);
+        matcher.market((0, "ETH-SOL"), 3, BookNow { standing: 8, best: [Some(20), None] });
         let log = LogMetrics::new();
         log.apply(30_000, 8);
         log.persist(700_000, 8);
@@ -252,6 +269,8 @@ mod tests {
         stream.dropped();
         std::mem::forget(stream);
         drop(StreamMetrics::new(StreamKind::Events).stream());
+        edge.answered(Face::Http, Answered::PushedBack, 3_000_000);
+        DiskMetrics::new().show(1_000, 4_000);
         RetentionMetrics::new().horizon_seq(4);
         let archive = ArchiveMetrics::new();
         archive.archived(9, 1_000);
@@ -297,7 +316,7 @@ mod tests {
 
     #[test]
     fn exactly_the_table_is_shown() {
-        let text = everything_recorded().render();
+        let text = everything_shown();
         let typed: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let expected: BTreeSet<String> =
@@ -314,7 +333,7 @@ mod tests {
 
     #[test]
     fn labels_take_only_the_values_of_the_table() {
-        for (name, mut labels, _) in samples(&everything_recorded().render()) {
+        for (name, mut labels, _) in samples(&everything_shown()) {
             let metric = metric_of(&name);
             assert_eq!(labels.remove("le").is_some(), name.ends_with("_bucket"), "{name}");
             for Label { name: label, values } in metric.labels {
@@ -323,9 +342,10 @@ mod tests {
                     (Some(value), Values::Listed(listed)) => {
                         assert!(listed.contains(&&*value), "{name}: {label} is {value}");
                     }
-                    (Some(_), Values::Open(_)) => {}
+                    (Some(_), Values::Open { .. }) => {}
                     (None, _) => {
-                        assert_eq!((name.as_str(), *label), (table::MAILBOX.name, "shard"));
+                        let of_actors = [table::MAILBOX.name, table::THREAD_CPU.name];
+                        assert!(of_actors.contains(&name.as_str()) && *label == "shard", "{name}");
                     }
                 }
             }
@@ -340,7 +360,7 @@ mod tests {
         for metric in METRICS.iter().filter(|metric| !metric.name.starts_with("process_")) {
             let closed = metric.labels.iter().filter_map(|label| match label.values {
                 Values::Listed(values) => Some(values.len()),
-                Values::Open(_) => None,
+                Values::Open { .. } => None,
             });
             if closed.clone().count() < metric.labels.len() {
                 continue;
@@ -357,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_was_recorded_is_what_is_shown() {
-        let text = everything_recorded().render();
+        let text = everything_shown();
         for (series, expected) in [
             (r#"crosslatch_requests_total{kind="swap",outcome="settled"}"#, 7.0),
             (r#"crosslatch_requests_total{kind="deposit",outcome="rejected"}"#, 2.0),
@@ -373,6 +393,12 @@ mod tests {
             ("crosslatch_open_orders", 5.0),
             (r#"crosslatch_trades_total{market="ETH-SOL"}"#, 3.0),
             (r#"crosslatch_book_depth{market="ETH-SOL"}"#, 8.0),
+            (r#"crosslatch_book_best_price{market="ETH-SOL",side="bid"}"#, 20.0),
+            (r#"crosslatch_oldest_hold_timestamp_seconds{kind="prepared"}"#, 1_700_000_000.5),
+            (r#"crosslatch_api_requests_total{face="http",answer="pushed_back"}"#, 1.0),
+            (r#"crosslatch_api_seconds_count{face="http"}"#, 1.0),
+            ("crosslatch_disk_free_bytes", 1_000.0),
+            ("crosslatch_decided_seq", 9.0),
             (r#"crosslatch_holds_resolved_total{how="expired"}"#, 3.0),
             ("crosslatch_parked_requests", 2.0),
             ("crosslatch_operation", 3.0),
@@ -435,7 +461,7 @@ mod tests {
             eprintln!("SKIPPED: promtool is not installed (apt-get install prometheus)");
             return;
         };
-        let text = everything_recorded().render();
+        let text = everything_shown();
         let mut input = promtool.stdin.take().expect("piped");
         input.write_all(text.as_bytes()).expect("promtool reads");
         drop(input);

@@ -89,7 +89,9 @@ pub struct CoordinatorMetrics {
     conflicts: [Counter; 6],
     waits: [Histogram; 6],
     holds: Gauge,
+    oldest_holds: [Gauge; 2],
     orders: Gauge,
+    decided_seq: Gauge,
     parked: Gauge,
     operation: Gauge,
     mailbox: Gauge,
@@ -115,6 +117,9 @@ impl CoordinatorMetrics {
             waits: table::CONFLICTS
                 .map(|kind| histogram!(table::WAIT_SECONDS.name, "kind" => kind)),
             holds: gauge!(table::HOLDS.name),
+            oldest_holds: table::HOLD_KINDS
+                .map(|kind| gauge!(table::OLDEST_HOLD.name, "kind" => kind)),
+            decided_seq: gauge!(table::DECIDED_SEQ.name),
             orders: gauge!(table::OPEN_ORDERS.name),
             parked: gauge!(table::PARKED.name),
             operation: gauge!(table::OPERATION.name),
@@ -145,6 +150,18 @@ impl CoordinatorMetrics {
     /// So many holds are open.
     pub fn holds(&self, open: usize) {
         self.holds.set(open as f64);
+    }
+
+    /// When the oldest open hold of a swap was made, and that of a withdrawal: seconds since the Unix
+    /// epoch, 0 if none is open.
+    pub fn oldest_holds(&self, prepared: f64, withdrawal: f64) {
+        self.oldest_holds[0].set(prepared);
+        self.oldest_holds[1].set(withdrawal);
+    }
+
+    /// Everything up to this seq is decided.
+    pub fn decided_seq(&self, seq: u64) {
+        self.decided_seq.set(seq as f64);
     }
 
     /// So many orders are open.
@@ -212,7 +229,36 @@ impl ShardMetrics {
 pub struct MatcherMetrics {
     mailbox: Gauge,
     /// By market number.
-    markets: HashMap<u32, (Counter, Gauge)>,
+    markets: HashMap<u32, OfMarket>,
+}
+
+/// The handles of a market.
+struct OfMarket {
+    trades: Counter,
+    depth: Gauge,
+    best: [Gauge; 2],
+}
+
+impl OfMarket {
+    fn new(name: &str) -> Self {
+        let market = || name.to_owned();
+        let best =
+            |side| gauge!(table::BEST_PRICE.name, "market" => name.to_owned(), "side" => side);
+        Self {
+            trades: counter!(table::TRADES.name, "market" => market()),
+            depth: gauge!(table::BOOK_DEPTH.name, "market" => market()),
+            best: table::SIDES.map(best),
+        }
+    }
+}
+
+/// A book after what was done to it.
+#[derive(Clone, Copy, Debug)]
+pub struct BookNow {
+    /// Orders that stand in it.
+    pub standing: usize,
+    /// The best price of buyers and that of sellers, where there are any.
+    pub best: [Option<u64>; 2],
 }
 
 impl MatcherMetrics {
@@ -228,15 +274,14 @@ impl MatcherMetrics {
         self.mailbox.set(len as f64);
     }
 
-    /// So many trades were matched in the market of that number and name, and so many orders stand in
-    /// its book now.
-    pub fn market(&mut self, (number, name): (u32, &str), trades: u64, standing: usize) {
-        let (counter, depth) = self.markets.entry(number).or_insert_with(|| {
-            let trades = counter!(table::TRADES.name, "market" => name.to_owned());
-            (trades, gauge!(table::BOOK_DEPTH.name, "market" => name.to_owned()))
-        });
-        counter.increment(trades);
-        depth.set(standing as f64);
+    /// So many trades were matched in the market of that number and name, and its book is so now.
+    pub fn market(&mut self, (number, name): (u32, &str), trades: u64, book: BookNow) {
+        let market = self.markets.entry(number).or_insert_with(|| OfMarket::new(name));
+        market.trades.increment(trades);
+        market.depth.set(book.standing as f64);
+        for (gauge, best) in market.best.iter().zip(book.best) {
+            gauge.set(best.map_or(f64::NAN, |price| price as f64));
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 //! The names are those of Prometheus' own client libraries, so that common dashboards work. What
 //! cannot be read (there is no `/proc` outside Linux) is left out.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use super::table::{
     Metric, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS, PROCESS_RESIDENT, PROCESS_START,
-    PROCESS_THREADS, PROCESS_VIRTUAL,
+    PROCESS_THREADS, PROCESS_VIRTUAL, THREAD_CPU,
 };
 
 /// The unit of the times in `/proc/*/stat`: Linux shows user space 100 a second everywhere.
@@ -32,6 +33,42 @@ pub(super) fn write(out: &mut String) {
     write_one(out, &PROCESS_MAX_FDS, number_after(&limits, "Max open files"));
     write_one(out, &PROCESS_START, started);
     write_one(out, &PROCESS_THREADS, stat.as_ref().map(|stat| stat.threads));
+    write_threads(out);
+}
+
+/// Writes the CPU time of the threads whose names are known. They live as long as the engine does,
+/// which is what makes their time a counter.
+fn write_threads(out: &mut String) {
+    let mut seconds: BTreeMap<String, f64> = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let file = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
+        let Some((name, times)) = file("comm").zip(file("schedstat")) else { continue };
+        let nanos = times.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+        if let Some((labels, nanos)) = thread_labels(name.trim()).zip(nanos) {
+            *seconds.entry(labels).or_default() += nanos / 1e9;
+        }
+    }
+    if !seconds.is_empty() {
+        THREAD_CPU.write_header(out);
+    }
+    for (labels, seconds) in seconds {
+        out.push_str(&format!("{}{{{labels}}} {seconds}\n", THREAD_CPU.name));
+    }
+}
+
+/// Whose thread it is, as labels, by its name; `None` for those that come and go.
+fn thread_labels(name: &str) -> Option<String> {
+    let numbered = |actor: &str| {
+        let number: usize = name.strip_prefix(actor)?.strip_prefix('-')?.parse().ok()?;
+        Some(format!("actor=\"{actor}\",shard=\"{number}\""))
+    };
+    let actor = match name {
+        "coordinator" | "materializer" => name,
+        "commit-log" => "commit_log",
+        _ if name.starts_with("rocksdb:") => "rocksdb",
+        _ => return numbered("shard").or_else(|| numbered("market")),
+    };
+    Some(format!("actor=\"{actor}\""))
 }
 
 fn write_one(out: &mut String, metric: &Metric, value: Option<f64>) {
@@ -83,6 +120,18 @@ mod tests {
         let expected = Stat { cpu_seconds: 3.0, threads: 9.0, started_after_boot_seconds: 123.45 };
         assert_eq!(Stat::parse(text), Some(expected));
         assert_eq!(Stat::parse("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn threads_are_known_by_their_names() {
+        let of = |name| thread_labels(name).unwrap_or_default();
+        assert_eq!(of("shard-12"), r#"actor="shard",shard="12""#);
+        assert_eq!(of("market-0"), r#"actor="market",shard="0""#);
+        assert_eq!(of("commit-log"), r#"actor="commit_log""#);
+        assert_eq!(of("rocksdb:low"), r#"actor="rocksdb""#);
+        for other in ["rocksdb-stats", "tokio-rt-worker", "shard-", "shard-x", "crosslatch"] {
+            assert_eq!(of(other), "", "{other}");
+        }
     }
 
     #[test]

@@ -22,19 +22,22 @@ pub enum RocksProperty {
     RunningFlushes,
     /// Bytes in the block cache, if all column families share one.
     BlockCacheBytes,
+    /// Bytes that the block cache may use.
+    BlockCacheCapacity,
     /// Snapshots held open.
     LiveSnapshots,
 }
 
 impl RocksProperty {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::WriteStopped,
         Self::DelayedWriteRate,
         Self::BackgroundErrors,
         Self::RunningCompactions,
         Self::RunningFlushes,
         Self::BlockCacheBytes,
+        Self::BlockCacheCapacity,
         Self::LiveSnapshots,
     ];
 
@@ -47,6 +50,7 @@ impl RocksProperty {
             Self::RunningCompactions => "rocksdb.num-running-compactions",
             Self::RunningFlushes => "rocksdb.num-running-flushes",
             Self::BlockCacheBytes => "rocksdb.block-cache-usage",
+            Self::BlockCacheCapacity => "rocksdb.block-cache-capacity",
             Self::LiveSnapshots => "rocksdb.num-snapshots",
         }
     }
@@ -59,6 +63,7 @@ impl RocksProperty {
             Self::RunningCompactions => table::RUNNING_COMPACTIONS,
             Self::RunningFlushes => table::RUNNING_FLUSHES,
             Self::BlockCacheBytes => table::BLOCK_CACHE,
+            Self::BlockCacheCapacity => table::BLOCK_CACHE_CAPACITY,
             Self::LiveSnapshots => table::LIVE_SNAPSHOTS,
         }
     }

@@ -7,12 +7,18 @@
 //! Names carry their unit; counters end in `_total`. A metric that is renamed here breaks
 //! dashboards and alerts, so names are as stable as error codes.
 
+mod cardinality;
+mod machine;
+
 use std::fmt;
 
 use serde::Serialize;
 
+use crate::config::{MARKETS_MAX, SHARDS_MAX};
 use crate::error::Reject;
 use crate::request::Command;
+
+pub(super) use machine::*;
 
 /// One metric: a name with all its series.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -69,8 +75,13 @@ pub struct Label {
 pub enum Values {
     /// Exactly these; each has a series from the start.
     Listed(&'static [&'static str]),
-    /// Known only when the process runs, and few: what they are, in words.
-    Open(&'static str),
+    /// Known only when the process runs.
+    Open {
+        /// What they are, in words.
+        meaning: &'static str,
+        /// Most of them.
+        max: usize,
+    },
 }
 
 impl Metric {
@@ -115,8 +126,8 @@ const fn listed(name: &'static str, values: &'static [&'static str]) -> Label {
     Label { name, values: Values::Listed(values) }
 }
 
-const fn open(name: &'static str, what: &'static str) -> Label {
-    Label { name, values: Values::Open(what) }
+const fn open(name: &'static str, meaning: &'static str, max: usize) -> Label {
+    Label { name, values: Values::Open { meaning, max } }
 }
 
 /// Every `Command::kind`.
@@ -137,6 +148,14 @@ pub(super) const SHARD_COUNTS: [&str; 3] = ["1", "2", "more"];
 /// Actors with a mailbox. Only `shard` has a `shard` label.
 pub(super) const ACTORS: [&str; 5] =
     ["coordinator", "shard", "market", "commit_log", "materializer"];
+/// Sides of a book, in the order of `Side`'s variants.
+pub(super) const SIDES: [&str; 2] = ["bid", "ask"];
+/// What holds are for: swaps in two phases, and withdrawals.
+pub(super) const HOLD_KINDS: [&str; 2] = ["prepared", "withdrawal"];
+/// In the order of the variants of [`super::Face`].
+pub(super) const FACES: [&str; 2] = ["http", "grpc"];
+/// In the order of the variants of [`super::Answered`].
+pub(super) const ANSWERS: [&str; 4] = ["ok", "refused", "pushed_back", "failed"];
 /// Why connections are refused: the address has too many, the TLS handshake failed.
 pub(super) const CONNECTION_REFUSALS: [&str; 2] = ["address_limit", "handshake"];
 /// In the order of the variants of [`super::StreamKind`].
@@ -186,8 +205,16 @@ const FOLD_REQUESTS: &[f64] = &[
 ];
 
 const KIND: Label = listed("kind", &KINDS);
-const MARKET: Label = open("market", "the name of a market");
-const FAMILY: &[Label] = &[open("column_family", "the name of a RocksDB column family")];
+const MARKET: Label = open("market", "the name of a market", MARKETS_MAX);
+const SHARD: Label = open(
+    "shard",
+    "the number of a shard or of a market actor, on the series of those only",
+    SHARDS_MAX,
+);
+const FAMILY: &[Label] =
+    &[open("column_family", "the name of a RocksDB column family", COLUMN_FAMILIES_MAX)];
+/// Column families that RocksDB is opened with, at most.
+const COLUMN_FAMILIES_MAX: usize = 16;
 
 pub(super) const REQUESTS: Metric = counter(
     "crosslatch_requests_total",
@@ -246,10 +273,7 @@ pub(super) const CROSS_SHARD: Metric = counter(
 pub(super) const MAILBOX: Metric = gauge(
     "crosslatch_mailbox_messages",
     "messages",
-    &[
-        listed("actor", &ACTORS),
-        open("shard", "the number of a shard or of a market actor, on the series of those only"),
-    ],
+    &[listed("actor", &ACTORS), SHARD],
     "Messages waiting in an actor's mailbox when it last looked.",
 );
 pub(super) const IN_FLIGHT: Metric = gauge(
@@ -278,11 +302,25 @@ pub(super) const TRADES: Metric = counter(
 );
 pub(super) const BOOK_DEPTH: Metric =
     gauge("crosslatch_book_depth", "orders", &[MARKET], "Orders that stand in the market's book.");
+pub(super) const BEST_PRICE: Metric = gauge(
+    "crosslatch_book_best_price",
+    "price",
+    &[MARKET, listed("side", &SIDES)],
+    "Best price that stands on a side of the market's book, in the quote asset's smallest units per lot; \
+     NaN while nothing does.",
+);
 pub(super) const HOLDS_RESOLVED: Metric = counter(
     "crosslatch_holds_resolved_total",
     "holds",
     &[listed("how", &RESOLUTIONS)],
     "Holds ended, by what became of their amounts.",
+);
+pub(super) const OLDEST_HOLD: Metric = gauge(
+    "crosslatch_oldest_hold_timestamp_seconds",
+    "seconds",
+    &[listed("kind", &HOLD_KINDS)],
+    "When the oldest open hold was made, in seconds since the Unix epoch; 0 if none is open. A hold that a \
+     start found counts from that start.",
 );
 pub(super) const OPERATION: Metric = gauge(
     "crosslatch_operation",
@@ -322,6 +360,12 @@ pub(super) const FSYNC_SECONDS: Metric = histogram(
     &[],
     FINE_SECONDS,
     "Time of one synced write of the journal.",
+);
+pub(super) const DECIDED_SEQ: Metric = gauge(
+    "crosslatch_decided_seq",
+    "commit_seq",
+    &[],
+    "Highest commit_seq that was decided; what is above the durable one is not answered yet.",
 );
 pub(super) const DURABLE_SEQ: Metric = gauge(
     "crosslatch_durable_seq",
@@ -388,76 +432,9 @@ pub(super) const SUPPLY_VIOLATIONS: Metric = counter(
 pub(super) const BUILD_INFO: Metric = gauge(
     "crosslatch_build_info",
     "builds",
-    &[open("version", "the package's version"), listed("profile", &["debug", "release"])],
+    &[open("version", "the package's version", 1), listed("profile", &["debug", "release"])],
     "Always 1; its labels say which build runs.",
 );
-
-pub(super) const WRITE_STOPPED: Metric = gauge(
-    "crosslatch_rocksdb_write_stopped",
-    "boolean",
-    &[],
-    "1 while RocksDB has stopped all writes to let compaction catch up, else 0.",
-);
-pub(super) const DELAYED_WRITE: Metric = gauge(
-    "crosslatch_rocksdb_delayed_write_bytes_per_second",
-    "bytes per second",
-    &[],
-    "Rate to which RocksDB slows writes; 0 while it does not.",
-);
-pub(super) const BACKGROUND_ERRORS: Metric = gauge(
-    "crosslatch_rocksdb_background_errors",
-    "errors",
-    &[],
-    "Errors of RocksDB's background work since the store was opened.",
-);
-pub(super) const RUNNING_COMPACTIONS: Metric = gauge(
-    "crosslatch_rocksdb_running_compactions",
-    "compactions",
-    &[],
-    "Compactions that run now.",
-);
-pub(super) const RUNNING_FLUSHES: Metric =
-    gauge("crosslatch_rocksdb_running_flushes", "flushes", &[], "Memtable flushes that run now.");
-pub(super) const BLOCK_CACHE: Metric = gauge(
-    "crosslatch_rocksdb_block_cache_bytes",
-    "bytes",
-    &[],
-    "Memory in use by the block cache that the column families share.",
-);
-pub(super) const LIVE_SNAPSHOTS: Metric = gauge(
-    "crosslatch_rocksdb_live_snapshots",
-    "snapshots",
-    &[],
-    "RocksDB snapshots that are held open, each of which keeps old rows alive.",
-);
-pub(super) const PENDING_COMPACTION: Metric = gauge(
-    "crosslatch_rocksdb_pending_compaction_bytes",
-    "bytes",
-    FAMILY,
-    "Bytes that compaction would have to rewrite to bring every level to its target size.",
-);
-pub(super) const MEMTABLES: Metric = gauge(
-    "crosslatch_rocksdb_memtable_bytes",
-    "bytes",
-    FAMILY,
-    "Memory of the active and the unflushed memtables.",
-);
-pub(super) const IMMUTABLE_MEMTABLES: Metric = gauge(
-    "crosslatch_rocksdb_immutable_memtables",
-    "memtables",
-    FAMILY,
-    "Full memtables that wait for their flush.",
-);
-pub(super) const LEVEL0_FILES: Metric = gauge(
-    "crosslatch_rocksdb_level0_files",
-    "files",
-    FAMILY,
-    "Files at level 0, each of which a read may have to look into.",
-);
-pub(super) const SST_BYTES: Metric =
-    gauge("crosslatch_rocksdb_sst_bytes", "bytes", FAMILY, "Size of all live table files.");
-pub(super) const ESTIMATED_KEYS: Metric =
-    gauge("crosslatch_rocksdb_estimated_keys", "keys", FAMILY, "Estimated number of keys.");
 
 pub(super) const CONNECTIONS: Metric =
     gauge("crosslatch_connections", "connections", &[], "Connections that are open.");
@@ -496,32 +473,20 @@ pub(super) const STREAMS_DROPPED: Metric = counter(
      trades.",
 );
 
-pub(super) const PROCESS_CPU: Metric = counter(
-    "process_cpu_seconds_total",
+pub(super) const API_REQUESTS: Metric = counter(
+    "crosslatch_api_requests_total",
+    "requests",
+    &[listed("face", &FACES), listed("answer", &ANSWERS)],
+    "Calls of the API, reads included, by how they were answered: ok, refused (the caller's doing), \
+     pushed_back (busy, recovering or stopping: later), failed (the server's doing). A gRPC stream is one call.",
+);
+pub(super) const API_SECONDS: Metric = histogram(
+    "crosslatch_api_seconds",
     "seconds",
-    &[],
-    "User and system CPU time of the process.",
+    &[listed("face", &FACES)],
+    SECONDS,
+    "Time from the head of a call to the head of its answer.",
 );
-pub(super) const PROCESS_RESIDENT: Metric =
-    gauge("process_resident_memory_bytes", "bytes", &[], "Resident memory of the process.");
-pub(super) const PROCESS_VIRTUAL: Metric =
-    gauge("process_virtual_memory_bytes", "bytes", &[], "Virtual memory of the process.");
-pub(super) const PROCESS_OPEN_FDS: Metric =
-    gauge("process_open_fds", "file descriptors", &[], "Open file descriptors.");
-pub(super) const PROCESS_MAX_FDS: Metric = gauge(
-    "process_max_fds",
-    "file descriptors",
-    &[],
-    "Most file descriptors that the process may open.",
-);
-pub(super) const PROCESS_START: Metric = gauge(
-    "process_start_time_seconds",
-    "seconds",
-    &[],
-    "When the process started, in seconds since the Unix epoch.",
-);
-pub(super) const PROCESS_THREADS: Metric =
-    gauge("process_threads", "threads", &[], "Threads of the process.");
 
 /// Every metric that the engine and the server expose.
 pub const METRICS: &[Metric] = &[
@@ -539,13 +504,16 @@ pub const METRICS: &[Metric] = &[
     OPEN_ORDERS,
     TRADES,
     BOOK_DEPTH,
+    BEST_PRICE,
     HOLDS_RESOLVED,
+    OLDEST_HOLD,
     PARKED,
     OPERATION,
     TRANSACTION_RETRIES,
     GROUP_SIZE,
     GROUP_SIZE_BYTES,
     FSYNC_SECONDS,
+    DECIDED_SEQ,
     DURABLE_SEQ,
     APPLIED_SEQ,
     HISTORY_HORIZON,
@@ -562,6 +530,7 @@ pub const METRICS: &[Metric] = &[
     RUNNING_COMPACTIONS,
     RUNNING_FLUSHES,
     BLOCK_CACHE,
+    BLOCK_CACHE_CAPACITY,
     LIVE_SNAPSHOTS,
     PENDING_COMPACTION,
     MEMTABLES,
@@ -569,12 +538,17 @@ pub const METRICS: &[Metric] = &[
     LEVEL0_FILES,
     SST_BYTES,
     ESTIMATED_KEYS,
+    DISK_FREE,
+    DISK_SIZE,
+    API_REQUESTS,
+    API_SECONDS,
     CONNECTIONS,
     CONNECTIONS_REFUSED,
     TURNED_AWAY,
     STREAMS,
     STREAM_MESSAGES,
     STREAMS_DROPPED,
+    THREAD_CPU,
     PROCESS_CPU,
     PROCESS_RESIDENT,
     PROCESS_VIRTUAL,

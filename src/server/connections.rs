@@ -24,11 +24,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::clock::{Clock, SystemClock};
 use crate::config::{
     EdgeLimits, GRPC_CONNECTION_WINDOW_BYTES, GRPC_KEEPALIVE_MS, GRPC_KEEPALIVE_WAIT_MS,
     GRPC_STREAM_WINDOW_BYTES,
 };
-use crate::metrics::EdgeMetrics;
+use crate::metrics::{Answered, EdgeMetrics, Face};
 
 use super::listener::{Connection, Listener};
 use super::tls::Tls;
@@ -78,6 +79,7 @@ struct Serving<S> {
     tls: Option<Tls>,
     handshake_wait: Duration,
     metrics: Arc<EdgeMetrics>,
+    face: Face,
 }
 
 /// Answers on `listener` until `stop` is done, and then what is in flight.
@@ -85,7 +87,7 @@ struct Serving<S> {
 /// # Errors
 /// The operating system refuses the socket.
 pub(super) async fn serve<S: Answers>(
-    service: S,
+    (face, service): (Face, S),
     listener: std::net::TcpListener,
     tls: Option<Tls>,
     limits: &EdgeLimits,
@@ -99,6 +101,7 @@ pub(super) async fn serve<S: Answers>(
         tls,
         handshake_wait: Duration::from_millis(limits.handshake_wait_ms),
         metrics,
+        face,
     });
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
@@ -163,14 +166,32 @@ impl<S: Answers> Serving<S> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let inner = TowerToHyperService::new(self.service.clone());
+        let (face, metrics) = (self.face, Arc::clone(&self.metrics));
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
-            inner.call(request)
+            let metrics = Arc::clone(&metrics);
+            let began = SystemClock.boot_nanos();
+            let answering = inner.call(request);
+            async move {
+                let answer = answering.await;
+                if let Ok(response) = &answer {
+                    let nanos = SystemClock.boot_nanos().saturating_sub(began);
+                    metrics.answered(face, how_answered(face, response), nanos);
+                }
+                answer
+            }
         });
         let served = self.builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         if let Err(error) = watcher.watch(served.into_owned()).await {
             tracing::debug!(error, address = %peer.address, "the connection broke off");
         }
     }
+}
+
+/// What the head of an answer says. A gRPC call that fails later says so behind its body, where nobody looks.
+fn how_answered(face: Face, response: &Response) -> Answered {
+    let code = response.headers().get("grpc-status").filter(|_| face == Face::Grpc);
+    let code = code.and_then(|code| code.to_str().ok()?.parse().ok());
+    code.map_or_else(|| Answered::http(response.status().as_u16()), Answered::grpc)
 }

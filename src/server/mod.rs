@@ -69,6 +69,7 @@ pub(crate) use receipt::rfc_3339;
 pub use state::App;
 
 use crate::config::EdgeLimits;
+use crate::metrics::Face;
 
 use calls::calls;
 use door::rights::Right;
@@ -115,7 +116,7 @@ pub async fn serve(
             app.stop();
         }
     };
-    connections::serve(gate.clone(), listener, tls, limits, stop).await?;
+    connections::serve((Face::Http, gate.clone()), listener, tls, limits, stop).await?;
     if let Some(app) = gate.app() {
         app.streams().closed().await;
     }

@@ -27,6 +27,7 @@ const SAME: &[(&str, &str)] = &[
     ("POST /v1/swaps:batch", "Submit"),
     ("GET /v1/swaps/{request_id}", "GetRequest"),
     ("POST /v1/prepared", "Prepare"),
+    ("GET /v1/prepared", "ListPrepared"),
     ("GET /v1/prepared/{token}", "GetPrepared"),
     ("POST /v1/prepared/{token}/commit", "Commit"),
     ("POST /v1/prepared/{token}/rollback", "Rollback"),
@@ -59,13 +60,16 @@ const SAME: &[(&str, &str)] = &[
     ("POST /v1/backups", "Backup"),
     ("GET /version", "GetStatus"),
     ("GET /metrics", "GetMetrics"),
+    ("GET /v1/stats", "GetStats"),
 ];
 
-/// What other services of gRPC are there for.
+/// What other services of gRPC are there for, or nobody needs.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("GET /livez", "grpc.health.v1.Health"),
     ("GET /readyz", "grpc.health.v1.Health"),
     ("GET /openapi.json", "grpc.reflection.v1.ServerReflection"),
+    ("GET /console", "a page, for people"),
+    ("GET /console/{file}", "what it is made of"),
 ];
 
 /// Where the faces need different things of a key, and why that is right.

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use crate::config::{EdgeLimits, GRPC_MESSAGE_BYTES_MAX};
+use crate::metrics::Face;
 use crate::proto;
 use crate::proto::exchange_server::ExchangeServer;
 
@@ -74,7 +75,7 @@ pub async fn serve(
         }
     };
     let router = services.into_axum_router().layer(map_response(problem::of_answer));
-    connections::serve(router, listener, tls, limits, stop).await
+    connections::serve((Face::Grpc, router), listener, tls, limits, stop).await
 }
 
 /// What each call that is no single command needs of a key, by its name as in `get_asset`.

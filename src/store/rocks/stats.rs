@@ -14,7 +14,9 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use super::{DB_DIRECTORY, RocksStore};
 use crate::actor::{Poison, spawn};
 use crate::error::Error;
-use crate::metrics::{FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty};
+use crate::metrics::{
+    DiskMetrics, FamilyProperty, RocksFamilyMetrics, RocksMetrics, RocksProperty,
+};
 use crate::store::{StoreError, keys};
 
 const POLL_MS: u64 = 200;
@@ -65,6 +67,7 @@ enum Background {
 fn poll(store: &Weak<RocksStore>, stopped: &Receiver<()>) -> Result<(), StoreError> {
     let whole = RocksMetrics::new();
     let families = keys::FAMILIES.map(|name| (name, RocksFamilyMetrics::new(name)));
+    let disk = DiskMetrics::new();
     let (mut polls, mut unexplained) = (0, 0);
     while let Some(store) = store.upgrade() {
         match store.check_background(unexplained >= POLLS_PER_SHOW)? {
@@ -74,6 +77,7 @@ fn poll(store: &Weak<RocksStore>, stopped: &Receiver<()>) -> Result<(), StoreErr
         store.note_manifest()?;
         if polls % POLLS_PER_SHOW == 0 {
             show(&store, &whole, &families);
+            store.show_disk(&disk);
         }
         polls += 1;
         drop(store);
@@ -105,6 +109,13 @@ impl RocksStore {
     /// memory and in the log is not counted.
     pub fn family_bytes(&self, family: &str) -> u64 {
         self.number(Some(family), FamilyProperty::SstBytes.property()).unwrap_or(0.0) as u64
+    }
+
+    /// How much room is left for the data; what a file system does not say is left as it was.
+    fn show_disk(&self, disk: &DiskMetrics) {
+        if let Ok(room) = rustix::fs::statvfs(self.data()) {
+            disk.show(room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize);
+        }
     }
 
     /// Whether everything in the background went well so far. RocksDB counts first and then says
