@@ -204,8 +204,12 @@ mod tests {
     fn everything_shown() -> String {
         let exporter = everything_recorded();
         let (end, ended) = crossbeam::channel::bounded::<()>(0);
+        let (begin, begun) = crossbeam::channel::bounded(0);
         let actor = std::thread::Builder::new().name("commit-log".into());
-        let actor = actor.spawn(move || ended.recv().is_err()).expect("a thread");
+        // It has its name only once it runs.
+        let live = move || begin.send(()).is_ok() && ended.recv().is_err();
+        let actor = actor.spawn(live).expect("a thread");
+        begun.recv().expect("it runs");
         let text = exporter.render();
         drop(end);
         assert!(actor.join().expect("it ends"), "nothing is sent");
@@ -321,8 +325,8 @@ mod tests {
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
         let expected: BTreeSet<String> =
             METRICS.iter().map(|metric| format!("{} {}", metric.name, metric.kind)).collect();
-        assert_eq!(typed.len(), expected.len(), "a metric is shown twice");
         assert_eq!(typed.iter().map(|line| (*line).to_owned()).collect::<BTreeSet<_>>(), expected);
+        assert_eq!(typed.len(), expected.len(), "a metric is shown twice");
         for Metric { name, help, .. } in METRICS {
             assert!(text.contains(&format!("# HELP {name} {help}\n")), "{name}");
         }
