@@ -1,5 +1,6 @@
-//! The README's tour, word for word: every command in the `console` blocks of its first section,
-//! `Five minutes`, is run, and must print what the README says that it prints.
+//! The README's tour, word for word: every command in the `console` blocks of its section
+//! `Five minutes` is run, and must print what the README says that it prints. So are the commands
+//! of `From the command line`, which must settle their swap.
 //!
 //! `make run` starts the built binary on an empty directory (the same one when it comes again),
 //! `kill -9` kills it; the rest is run by a shell. Times, and ids that the server chose, may differ.
@@ -73,6 +74,26 @@ fn the_tour_of_the_readme_works_word_for_word() {
         let (is, should) = (settled(&printed, &command), settled(&prints, &command));
         assert_eq!(is, should, "\n$ {command}\nprinted\n{printed}");
     }
+}
+
+#[test]
+fn the_command_line_of_the_readme_settles_a_swap() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).expect("README.md");
+    let (_, rest) = readme.split_once("\n### From the command line\n").expect("it is there");
+    let script = rest.split("```\n").nth(1).expect("a block");
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Server::start(data.path());
+    let mut said = String::new();
+    for line in script.lines().filter_map(|line| line.strip_prefix("crosslatch ")) {
+        let args: Vec<&str> = line.split(' ').collect();
+        let url = format!("http://{}", server.address);
+        let done = process::command(&args).env("CROSSLATCH_URL", url).output().expect("it starts");
+        assert!(done.status.success(), "{line}: {done:?}");
+        said += &String::from_utf8(done.stdout).expect("text");
+    }
+    assert!(rest.contains("`settled at seq 7`") && said.contains("settled at seq 7, 20"), "{said}");
+    assert!(said.ends_with("SOL    40000000000          0     7\n"), "{said}");
 }
 
 /// The commands of all `console` blocks, each with what it prints.

@@ -1,7 +1,8 @@
 """A first swap over gRPC: two assets, two accounts, and both legs latch or neither moves.
 
-    python3 -m venv venv && venv/bin/pip install -r examples/python/requirements.txt
-    venv/bin/python examples/python/swap.py 127.0.0.1:7401
+    python3 -m venv target/venv
+    target/venv/bin/pip install -q -r examples/python/requirements.txt
+    target/venv/bin/python examples/python/swap.py 127.0.0.1:7401
 
 The stubs are made of the proto file when it runs; a program of your own would keep them.
 """

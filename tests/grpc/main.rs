@@ -17,6 +17,7 @@ mod lives;
 mod market_data;
 mod python;
 mod refusals;
+mod rust;
 mod stream;
 mod table;
 mod venue;
