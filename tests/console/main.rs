@@ -21,7 +21,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use process::{Server, command, output};
 
 /// A new one may see things otherwise, so one is kept.
-const TOOL: &str = "playwright-core@1.65.1";
+const TOOL: &str = "playwright-core@1.60.0";
 
 /// What drives the browser.
 struct Browser {
