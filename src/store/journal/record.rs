@@ -320,18 +320,20 @@ pub(super) fn read_held_pair(
 ) -> Result<bool, Flaw> {
     from.skip(PREAMBLE_LEN);
     let (kind, ..) = command::read_kind(from)?;
-    let legs = if command::is_prepare(kind) {
-        let legs = command::read_pair(from)?;
-        command::skip_terms(from)?;
-        hold::skip_time(from);
-        legs
+    let pair = if command::is_prepare(kind) {
+        command::read_pair(from)?
     } else if command::action(kind).is_some() {
         command::read_token(from)?;
         hold::read_pair(from)?
     } else {
         None
     };
-    let Some(legs) = legs else { return Ok(false) };
+    // Of any other the reader is wherever it came to: nothing may be read from there on.
+    let Some(legs) = pair else { return Ok(false) };
+    if command::is_prepare(kind) {
+        command::skip_terms(from)?;
+        hold::skip_time(from);
+    }
     let is_paid = command::action(kind) == Some(Action::Commit);
     for leg in legs {
         show(BalanceKey { account: leg.from, asset: leg.asset }, read_balance(from)?);

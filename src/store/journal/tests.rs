@@ -9,7 +9,7 @@ use super::*;
 use crate::config::SUPPLY_MAX;
 use crate::error::{Malformed, Reject};
 use crate::message::Txn;
-use crate::request::{Action, Change, Purpose, Request, Resolve, Swap, Transfer};
+use crate::request::{Action, Change, Prepare, Purpose, Request, Resolve, Swap, Transfer};
 use crate::types::{AccountId, Amount, ChainId, Leg};
 
 type Commits = Vec<(Txn, Vec<Balance>)>;
@@ -418,4 +418,54 @@ fn a_resolution_without_its_hold_is_never_journaled() {
     let mut builder = BlockBuilder::new();
     builder.begin(BlockNumber::new(1), CommitSeq::new(1), BlockHash::GENESIS);
     builder.commit(&txn, []);
+}
+
+#[test]
+fn holds_of_any_legs_show_their_rows() {
+    let leg = |from, to, asset, amount| Leg {
+        from: AccountId::new(from),
+        to: AccountId::new(to),
+        asset: AssetId::new(asset),
+        amount: Amount::new(amount),
+    };
+    // Bytes that are no number, where one would stand in the plainest hold.
+    let (first, second) = (leg(256, 2, 0, 1 << 60), leg(2, 256, 1, 7));
+    let plain = vec![first, second];
+    let one_asset = vec![first, leg(3, 4, 0, 9)];
+    let three = vec![first, second, leg(2, 3, 0, 1)];
+    for (legs, exclusive) in [(plain, false), (one_asset, true), (three, false)] {
+        let swap = Swap::new(legs).unwrap();
+        let id = RequestId::new(5);
+        let hold = Hold {
+            token: Token::of(id),
+            purpose: Purpose::Swap(swap.clone()),
+            exclusive,
+            expires_at: Time::new(99),
+            since: CommitSeq::new(3),
+        };
+        let prepare = Prepare { swap, expires_in_ms: 60_000, exclusive };
+        let made = Request::new(id, Command::Prepare(Box::new(prepare)));
+        let mut made = Txn::new(made, 1, 1).unwrap();
+        made.expires_at = hold.expires_at;
+        let commit = Resolve { token: hold.token, action: Action::Commit };
+        let commit = Request::new(RequestId::new(6), Command::Resolve(commit));
+        let mut commit = Txn::new(commit, 2, 1).unwrap();
+        commit.attach(Box::new(hold.clone()), 1);
+        let mut builder = BlockBuilder::new();
+        builder.begin(BlockNumber::new(1), CommitSeq::new(1), BlockHash::default());
+        let mut rows = Vec::new();
+        let txns = [made, commit, Txn::expiry(Box::new(hold), 1)];
+        for (seq, txn) in (1..).map(CommitSeq::new).zip(&txns) {
+            // Enough for whatever the operation was.
+            let enough = Amount::new(1 << 100);
+            let after = Balance { available: enough, held: enough };
+            let keys: Vec<_> = txn.row_ops().map(|op| (seq, op.key, after)).collect();
+            builder.commit(txn, keys.iter().map(|_| after));
+            rows.extend(keys);
+        }
+        let block = builder.finish(Time::new(1), vec![]);
+        let mut visited = Vec::new();
+        block.visit_rows(|seq, key, after| visited.push((seq, key, after)));
+        assert_eq!(visited, rows);
+    }
 }
